@@ -1,0 +1,19 @@
+"""Bayesian inference with PyMC3 for log densities written in TensorFlow.
+
+Importing it makes ``pymc3.TFDensity`` exist.
+"""
+
+import pymc3_tf._theano  # noqa: F401  # isort: skip  # before anything imports theano
+
+import pymc3
+
+from pymc3_tf import exceptions, rewrites
+from pymc3_tf._version import __version__
+from pymc3_tf.density import TFDensity
+from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.posterior import evaluate
+
+__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions"]
+
+if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
+    pymc3.TFDensity = TFDensity

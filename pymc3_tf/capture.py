@@ -1,0 +1,693 @@
+"""What the user has -> Program, with every check that can be made up front.
+
+A source is a tensor of a TensorFlow graph (or several), or a Python function of TensorFlow ops.
+Nothing here knows of Theano or PyMC3.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants, op_def_registry
+from tensorflow.python.grappler import tf_optimizer
+from tensorflow.python.util import deprecation
+
+from pymc3_tf.exceptions import (
+    DeclarationError,
+    DeclarationTypeError,
+    GraphSizeError,
+    MissingSessionError,
+    UnfedPlaceholderError,
+    UninitializedVariableError,
+    UnsupportedOpError,
+)
+from pymc3_tf.program import (
+    Gradients,
+    Program,
+    Shape,
+    TensorSpec,
+    add_gradients,
+    assemble,
+    clean,
+    node_of,
+    prune,
+    rewire,
+    static_shape,
+)
+
+Source = Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]]
+
+
+class Input(NamedTuple):
+    """What one input of a program is called, and what is known of the values it will take."""
+
+    key: Any  # tensor, variable or argument name
+    dtype: str
+    shape: Shape
+    argument: str = "params"  # the user's argument that it came from, for error messages
+
+
+def capture(
+    source: Source,
+    inputs: Sequence[Input],
+    *,
+    session: Optional[tf.compat.v1.Session] = None,
+    jit_compile: bool = False,
+    differentiable: bool = True,
+    name: str = "logp",
+) -> Program:
+    """Freeze a computation.
+
+    Parameters
+    ----------
+    source : tf.Tensor, sequence of tf.Tensor, or callable
+        Tensors of one graph, or a function that returns one tensor or a sequence of them.
+    inputs : sequence of Input
+        All tensors (or arguments) that get a value from outside, data included.
+    session : tf.compat.v1.Session, optional
+        Holds the values of the graph's variables. Default: TensorFlow's default session.
+    jit_compile : bool
+        Compile with XLA.
+    differentiable : bool
+        Build the gradient too. Without it, ops that have none are accepted.
+    name : str
+        What the source is called in error messages.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    pymc3_tf.exceptions.DeclarationError
+        Or one of its subclasses, if the computation cannot be frozen or an input does not fit.
+    """
+    if not callable(source):
+        outputs = tensors_of(source, name)
+        return _capture_tensors(outputs, inputs, session, jit_compile, differentiable, name)
+    if tf.executing_eagerly():
+        return _capture_function(source, inputs, jit_compile, differentiable, name)
+    # Outside eager mode the function may use the variables and tensors of the user's graph.
+    with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(_SCOPE):
+        placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
+        outputs = _call(source, inputs, placeholders, name)
+    fixed = [i._replace(key=p) for i, p in zip(inputs, placeholders)]
+    labels = [str(i.key) for i in inputs]
+    return _capture_tensors(outputs, fixed, session, jit_compile, differentiable, name, labels)
+
+
+_SCOPE = "pymc3_tf"
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def same_key(a: Any, b: Any) -> bool:
+    """Whether two keys name the same input. Tensors have no plain equality."""
+    return a is b or (isinstance(a, str) and isinstance(b, str) and a == b)
+
+
+def find_value(source: Source, given: Sequence[Any], value: Any) -> Any:
+    """Check the keys of a declaration, and find the one that stands for the random variable.
+
+    Parameters
+    ----------
+    source : tf.Tensor or callable
+        The log density.
+    given : sequence
+        Keys of ``params`` and ``feed_dict``.
+    value : tf.Tensor, str or None
+        What the user named as the value.
+
+    Returns
+    -------
+    tf.Tensor, str or None
+        None if all inputs are given.
+    """
+    for i, key in enumerate(given):
+        if any(same_key(key, other) for other in given[:i]):
+            label = key if isinstance(key, str) else node_of(key.name)
+            raise DeclarationError(
+                f"{label!r} is both in params and in feed_dict. Leave it in one of them."
+            )
+    if callable(source):
+        return _find_argument(source, given, value)
+    (logp,) = tensors_of(source, "logp")[:1]
+    tensors = [graph_tensor(key, logp.graph, "params or feed_dict", "logp") for key in given]
+    if value is not None:
+        graph_tensor(value, logp.graph, "value", "logp")
+        return value
+    unfed = unfed_placeholders([logp], tensors)
+    if len(unfed) > 1:
+        raise UnfedPlaceholderError(
+            f"logp needs {_listed([node_of(t.name) for t in unfed])}, which have no value. One of "
+            "them can be the random variable: name it with value=. The others have to be in params "
+            "or in feed_dict."
+        )
+    return unfed[0] if unfed else None
+
+
+def _find_argument(function: Callable[..., Any], given: Sequence[Any], value: Any) -> Any:
+    names, required, takes_any = arguments_of(function, "logp")
+    for key in [*given, value]:
+        if key is None or isinstance(key, str) and (key in names or takes_any):
+            continue
+        if not isinstance(key, str):
+            raise DeclarationTypeError(
+                f"params, feed_dict or value has the key {key!r}, but logp is a function: its keys "
+                "are the names of its arguments."
+            )
+        raise DeclarationError(
+            f"{key!r} is not an argument of logp. Its arguments are: {', '.join(names)}."
+        )
+    if value is None and names and names[0] not in given and names[0] in required:
+        value = names[0]
+    unfed = [name for name in required if name not in given and name != value]
+    if unfed:
+        raise UnfedPlaceholderError(
+            f"logp needs the argument{'s' if len(unfed) > 1 else ''} "
+            f"{', '.join(map(repr, unfed))}, which no one gives. Put each into params or feed_dict."
+        )
+    return value
+
+
+def tensor_spec(source: Source, key: Any) -> Tuple[Optional[str], Shape]:
+    """Return the dtype and static shape that the graph gives to an input; None where it does not."""
+    if key is None or callable(source):
+        return None, None
+    tensor = graph_tensor(key, tensors_of(source, "logp")[0].graph, "value", "logp")
+    if tensor.dtype == tf.resource:
+        dtype, shape = _handle_spec(tensor)
+    else:
+        dtype, shape = tensor.dtype.base_dtype, tensor.shape
+    return dtype.name, static_shape(shape)
+
+
+# -- graphs -----------------------------------------------------------------------------------
+
+
+def tensors_of(source: Any, name: str) -> List[tf.Tensor]:
+    """Return the tensors of a source that is not a function, or say what is wrong with it."""
+    tensors = list(source) if isinstance(source, (list, tuple)) else [source]
+    for tensor in tensors:
+        if isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy"):
+            raise DeclarationTypeError(
+                f"{name} is an eager tensor, that is a number: {tensor!r}. Write the function that "
+                f"computes it instead: {name}=lambda value, ...: ..."
+            )
+        if not isinstance(tensor, tf.Tensor):
+            raise DeclarationTypeError(
+                f"{name} must be a tf.Tensor of a graph or a function of TensorFlow ops, "
+                f"not {type(tensor).__name__}: {tensor!r}"
+            )
+    if len({id(tensor.graph) for tensor in tensors}) != 1:
+        raise DeclarationError(f"{name} has tensors of different graphs. Give tensors of one graph.")
+    return tensors
+
+
+def _capture_tensors(
+    outputs: List[tf.Tensor],
+    inputs: Sequence[Input],
+    session: Optional[tf.compat.v1.Session],
+    jit_compile: bool,
+    differentiable: bool,
+    name: str,
+    labels: Optional[Sequence[str]] = None,
+) -> Program:
+    graph = outputs[0].graph
+    tensors = [graph_tensor(i.key, graph, i.argument, name) for i in inputs]
+    labels = labels or [node_of(t.name) for t in tensors]
+    specs = [_input_spec(i, t, label) for i, t, label in zip(inputs, tensors, labels)]
+    _check_unfed(outputs, tensors, name)
+    if graph.finalized:
+        raise DeclarationError(
+            f"the graph of {name} is finalized, and its gradient has to be added to it. Declare "
+            "before graph.finalize() is called (a MonitoredSession calls it)."
+        )
+    with graph.as_default(), tf.name_scope(_SCOPE):
+        gradients = _add_gradients(outputs, tensors if differentiable else (), name)
+    graph_def = _as_graph_def(graph, name)
+    detached = _detach(graph_def, tensors)
+    gradients = gradients.renamed(detached)
+    arguments = [detached.get(t.name, t.name) for t in tensors]
+    prune(graph_def, gradients.names)
+    _check_ops(graph_def, name)
+    _check_dependence(graph_def, arguments, inputs, labels, name)
+    parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
+    values = _variable_values(graph_def, parameters, graph, session, name)
+    _freeze_shapes(graph_def, graph)
+    graph_def = freeze(graph_def, values, gradients.names, name)
+    output_specs = _output_specs(outputs, gradients, name)
+    return assemble(
+        graph_def, specs, arguments, output_specs, gradients, jit_compile=jit_compile
+    )
+
+
+def graph_tensor(key: Any, graph: tf.Graph, argument: str, name: str) -> tf.Tensor:
+    """Return the tensor of ``graph`` that a key of ``params`` or ``feed_dict`` stands for."""
+    if isinstance(key, tf.Variable) or hasattr(key, "handle") and hasattr(key, "assign"):
+        if hasattr(key, "numpy") and getattr(key.handle, "graph", None) is None:
+            raise DeclarationTypeError(f"{argument} has an eager variable, {key.name!r}. "
+                "Make it an argument of the function instead, and give its name as the key.")
+        tensor = key.op.outputs[0]
+    elif isinstance(key, tf.Tensor) and not hasattr(key, "numpy"):
+        tensor = key
+    elif isinstance(key, str):
+        raise DeclarationTypeError(
+            f"{argument} has the key {key!r}, but {name} is a tensor: its keys are the tensors "
+            "themselves, not their names. Write "
+            f"graph.get_tensor_by_name({key + ':0'!r}) instead."
+        )
+    else:
+        raise DeclarationTypeError(
+            f"{argument} has a key of type {type(key).__name__}: {key!r}. With a tensor as {name}, "
+            "the keys are tensors or variables of its graph."
+        )
+    if tensor.graph is not graph:
+        raise DeclarationError(
+            f"{argument} has {node_of(tensor.name)!r}, which is not in the graph of {name}. "
+            "Give the tensor of the graph in which the log density was built."
+        )
+    return tensor
+
+
+def _input_spec(given: Input, tensor: tf.Tensor, label: str) -> TensorSpec:
+    """Reconcile what the graph says of an input with the value that it will get."""
+    dtype, shape = tensor.dtype.base_dtype, tensor.shape
+    if dtype == tf.resource:
+        dtype, shape = _handle_spec(tensor)
+    if given.dtype is not None and not np.can_cast(given.dtype, dtype.as_numpy_dtype, "same_kind"):
+        raise DeclarationTypeError(
+            f"{given.argument}: {label!r} is {dtype.name} in the graph, and its value is "
+            f"{given.dtype}. Make the placeholder floating, or give a value of dtype {dtype.name}."
+        )
+    if not shape.is_compatible_with(given.shape):
+        raise DeclarationError(
+            f"{given.argument}: {label!r} has shape {shape} in the graph, and its value has shape "
+            f"{tf.TensorShape(given.shape)}. Give a value of shape {shape}, or build the "
+            "placeholder with None for the dimensions that may differ."
+        )
+    shape = shape.merge_with(given.shape) if _is_scalar_or_unknown(shape) else shape
+    return TensorSpec("", label, dtype.name, static_shape(shape))
+
+
+def _is_scalar_or_unknown(shape: tf.TensorShape) -> bool:
+    # An unknown rank is settled by the value; unknown dimensions stay so, for pm.set_data.
+    return shape.rank is None or shape.rank == 0
+
+
+def unfed_placeholders(
+    outputs: Sequence[tf.Tensor], given: Sequence[tf.Tensor]
+) -> List[tf.Tensor]:
+    """Return the placeholders that the outputs need beyond the given tensors."""
+    known = {t.name for t in given}
+    found, seen = [], set()
+    stack = [t for t in outputs if t.name not in known]
+    while stack:
+        tensor = stack.pop()
+        if tensor.op in seen:
+            continue
+        seen.add(tensor.op)
+        if tensor.op.type in ("Placeholder", "PlaceholderV2"):
+            found.append(tensor)
+        stack += [t for t in tensor.op.inputs if t.name not in known]
+        stack += [t for op in tensor.op.control_inputs for t in op.outputs[:1]]
+    return sorted(found, key=lambda t: t.name)
+
+
+def _check_unfed(outputs: Sequence[tf.Tensor], tensors: Sequence[tf.Tensor], name: str) -> None:
+    unfed = [node_of(t.name) for t in unfed_placeholders(outputs, tensors)]
+    if unfed:
+        raise UnfedPlaceholderError(
+            f"{name} needs {_listed(unfed)}, which {'has' if len(unfed) == 1 else 'have'} no value. "
+            "Give each a parameter in params or data in feed_dict."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    kind = "the placeholder" if len(names) == 1 else "the placeholders"
+    return f"{kind} " + ", ".join(map(repr, names))
+
+
+def _add_gradients(
+    outputs: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor], name: str
+) -> Gradients:
+    try:
+        return add_gradients(outputs, inputs)
+    except LookupError as error:
+        raise UnsupportedOpError(
+            f"{name} has an op without a gradient: {error}. Give it one with tf.custom_gradient or "
+            "tf.RegisterGradient, or stop the gradient before it with tf.stop_gradient."
+        ) from error
+
+
+def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
+    """Replace tensors by placeholders, so that what computes them can be pruned.
+
+    Variables stay: until they are frozen their tensor is a handle, not a value.
+    """
+    detached = {}
+    for i, tensor in enumerate(tensors):
+        if not tensor.op.type in _VARIABLE_OPS:
+            node = graph_def.node.add(name=f"{_SCOPE}_input_{i}", op="Placeholder")
+            node.attr["dtype"].type = tensor.dtype.base_dtype.as_datatype_enum
+            node.attr["shape"].shape.CopyFrom(tensor.shape.as_proto())
+            detached[tensor.name] = f"{node.name}:0"
+    rewire(graph_def, {name: node_of(new) for name, new in detached.items()})
+    return detached
+
+
+# -- functions --------------------------------------------------------------------------------
+
+
+def arguments_of(function: Callable[..., Any], name: str) -> Tuple[List[str], List[str], bool]:
+    """Return a function's argument names, those without a default, and whether it takes any name."""
+    wrapped = getattr(function, "python_function", function)
+    try:
+        signature = inspect.signature(wrapped)
+    except (TypeError, ValueError) as error:
+        raise DeclarationTypeError(
+            f"the arguments of {name}, {function!r}, cannot be read. Wrap it in a function that "
+            "names them: lambda value, scale: ..."
+        ) from error
+    every = signature.parameters.values()
+    named = [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = [p.name for p in named if p.default is p.empty]
+    return [p.name for p in named], required, any(p.kind == p.VAR_KEYWORD for p in every)
+
+
+def _call(
+    function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
+) -> List[tf.Tensor]:
+    try:
+        if all(isinstance(i.key, str) for i in inputs):
+            result = function(**{i.key: t for i, t in zip(inputs, tensors)})
+        else:
+            result = function(*tensors)
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        given = ", ".join(
+            f"{i.key if isinstance(i.key, str) else k}: {i.dtype} {tf.TensorShape(i.shape)}"
+            for k, i in enumerate(inputs)
+        )
+        raise DeclarationError(
+            f"{name} could not be traced with ({given}): {type(error).__name__}: {error}"
+        ) from error
+    outputs = list(result) if isinstance(result, (list, tuple)) else [result]
+    for output in outputs:
+        if not isinstance(output, tf.Tensor):
+            raise DeclarationTypeError(
+                f"{name} returned {type(output).__name__}, not a tensor. Compute with TensorFlow "
+                "ops (tf.math, tf.linalg, ...) instead of NumPy or Python numbers."
+            )
+    return outputs
+
+
+def _capture_function(
+    function: Callable[..., Any], inputs: Sequence[Input], jit_compile: bool, differentiable: bool, name: str
+) -> Program:
+    traced: Dict[str, Any] = {}
+
+    def build(*arguments: tf.Tensor) -> List[tf.Tensor]:
+        outputs = _call(function, inputs, arguments, name)
+        gradients = _add_gradients(outputs, arguments if differentiable else (), name)
+        traced.update(gradients=gradients, specs=_output_specs(outputs, gradients, name))
+        return outputs
+
+    signature = [tf.TensorSpec(i.shape, i.dtype) for i in inputs]
+    concrete = tf.function(build, autograph=False).get_concrete_function(*signature)
+    labels = [i.key if isinstance(i.key, str) else f"input {k}" for k, i in enumerate(inputs)]
+    arguments = [t.name for t in concrete.inputs[: len(inputs)]]
+    # The names inside; what the trace returns are copies of them.
+    gradients = traced["gradients"]
+    graph_def = _as_graph_def(concrete.graph, name)
+    prune(graph_def, gradients.names)
+    _check_ops(graph_def, name)
+    _check_dependence(graph_def, arguments, inputs, labels, name)
+    values = _captured_values(graph_def, concrete)
+    graph_def = freeze(graph_def, values, gradients.names, name)
+    specs = [TensorSpec("", label, i.dtype, i.shape) for i, label in zip(inputs, labels)]
+    return assemble(
+        graph_def, specs, arguments, traced["specs"], gradients, jit_compile=jit_compile
+    )
+
+
+def _captured_values(graph_def: Any, concrete: Any) -> Dict[str, np.ndarray]:
+    """Turn what a function captured into constants and variables, and return the latter's values."""
+    variables = {id(v.handle): v for v in concrete.graph.variables}
+    nodes = {node.name: node for node in graph_def.node}
+    values = {}
+    for outside, inside in concrete.graph.captures:
+        node = nodes.get(node_of(inside.name))
+        if node is None:
+            continue
+        if id(outside) in variables:
+            value = variables[id(outside)].numpy()
+            dtype, shape = node.attr["dtype"], tf.TensorShape(value.shape).as_proto()
+            dtype.type = tf.as_dtype(value.dtype).as_datatype_enum
+            node.op = "VarHandleOp"
+            node.attr["shape"].shape.CopyFrom(shape)
+            values[node.name] = value
+        elif outside.dtype != tf.resource:
+            _make_constant(node, outside.numpy())
+    return values
+
+
+def _make_constant(node: Any, value: np.ndarray) -> None:
+    proto = tf.make_tensor_proto(value)
+    name = node.name
+    node.Clear()
+    node.name, node.op = name, "Const"
+    node.attr["dtype"].type = proto.dtype
+    node.attr["value"].tensor.CopyFrom(proto)
+
+
+# -- checks and freezing ----------------------------------------------------------------------
+
+
+def _output_specs(
+    outputs: Sequence[tf.Tensor], gradients: Gradients, name: str
+) -> List[TensorSpec]:
+    labels = [name] if len(outputs) == 1 else [f"{name}[{k}]" for k in range(len(outputs))]
+    return [
+        TensorSpec("", label, y.dtype.base_dtype.name, shape)
+        for label, y, shape in zip(labels, outputs, gradients.shapes)
+    ]
+
+
+_STATEFUL_ALLOWED = {
+    "Assert", "Print", "PrintV2", "If", "While", "Case", "StatefulPartitionedCall",
+    "VariableV2", "Variable", "VarHandleOp", "ReadVariableOp", "ResourceGather",
+    "ResourceGatherNd", "VariableShape", "Placeholder",
+}  # fmt: skip
+# TensorArrays and stacks live and die within one evaluation.
+_STATEFUL_PREFIXES = ("TensorArray", "Stack")
+_VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
+_PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+def _check_ops(graph_def: Any, name: str) -> None:
+    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
+    functions = {f.signature.name for f in graph_def.library.function}
+    for node in (node for body in bodies for node in body):
+        where = f"{name} uses {node.op} at the node {node.name!r}"
+        if node.op in _PYTHON_OPS:
+            raise UnsupportedOpError(
+                f"{where}: Python code (tf.py_function, tf.numpy_function) cannot be frozen with "
+                "the graph or sent to other processes. Write it with TensorFlow ops, or make it a "
+                "Theano op (theano.compile.ops.as_op) of the PyMC3 model."
+            )
+        if node.op in functions or node.op in _STATEFUL_ALLOWED:
+            continue
+        if node.op.startswith(_STATEFUL_PREFIXES):
+            continue
+        definition = op_def_registry.get(node.op)
+        if definition is None or not definition.is_stateful:
+            continue
+        if "Random" in node.op or node.op in ("Multinomial", "ParameterizedTruncatedNormal"):
+            raise UnsupportedOpError(
+                f"{where}: it draws random numbers, and a log density must give the same number "
+                "each time. Use a tf.random.stateless_... op with a fixed seed, or make the random "
+                "quantity a variable of the PyMC3 model."
+            )
+        if "Table" in node.op:
+            raise UnsupportedOpError(
+                f"{where}: lookup tables live in one session and cannot be frozen. Look up with "
+                "tf.gather in a constant tensor instead."
+            )
+        raise UnsupportedOpError(
+            f"{where}: it has a state that cannot be frozen or sent to other processes. Compute "
+            "its value beforehand and hand it over by feed_dict."
+        )
+
+
+def _check_dependence(
+    graph_def: Any,
+    arguments: Sequence[str],
+    inputs: Sequence[Input],
+    labels: Sequence[str],
+    name: str,
+) -> None:
+    present = {node.name for node in graph_def.node}
+    for argument, given, label in zip(arguments, inputs, labels):
+        if node_of(argument) not in present:
+            raise DeclarationError(
+                f"{name} does not depend on {label!r}, which {given.argument} gives. Leave it out, "
+                "or use it in the computation."
+            )
+
+
+def _as_graph_def(graph: tf.Graph, name: str) -> Any:
+    try:
+        return graph.as_graph_def()
+    except ValueError as error:
+        raise GraphSizeError(
+            f"the graph of {name} is over 2 GB, more than TensorFlow can serialize ({error}). "
+            "Replace its large constants by placeholders, and hand the arrays over by feed_dict."
+        ) from error
+
+
+def _variable_values(
+    graph_def: Any,
+    parameters: Mapping[str, TensorSpec],
+    graph: tf.Graph,
+    session: Optional[tf.compat.v1.Session],
+    name: str,
+) -> Dict[str, np.ndarray]:
+    """Read the variables of a graph, or stand-ins for those that are parameters."""
+    values, wanted = {}, {}
+    for node in graph_def.node:
+        if node.op in _VARIABLE_OPS:
+            if node.name in parameters:
+                spec = parameters[node.name]
+                values[node.name] = np.zeros([n or 0 for n in spec.shape or ()], spec.dtype)
+            else:
+                wanted[node.name] = _readable(graph.get_tensor_by_name(f"{node.name}:0"))
+    if not wanted:
+        return values
+    session = session or tf.compat.v1.get_default_session()
+    if session is None:
+        raise MissingSessionError(
+            f"{name} has variables ({', '.join(map(repr, wanted))}) and no session to read "
+            "their values from. Pass session=, or declare inside `with session.as_default():`."
+        )
+    if session.graph is not graph:
+        raise MissingSessionError(
+            f"the session belongs to another graph than {name}. Pass the session that was made "
+            "for the graph of the log density: session=tf.compat.v1.Session(graph=logp.graph)."
+        )
+    missing = []
+    for variable, tensor in wanted.items():
+        try:
+            values[variable] = session.run(tensor)
+        except tf.errors.FailedPreconditionError:
+            missing.append(variable)
+    if missing:
+        raise UninitializedVariableError(
+            f"{name} needs variables that have no value in the session: "
+            f"{', '.join(map(repr, missing))}. Run "
+            "session.run(tf.compat.v1.global_variables_initializer()) or restore a checkpoint "
+            "first."
+        )
+    return values
+
+
+def _readable(tensor: tf.Tensor) -> tf.Tensor:
+    if tensor.dtype != tf.resource:
+        return tensor
+    with tensor.graph.as_default(), tf.name_scope(_SCOPE):
+        return tf.raw_ops.ReadVariableOp(resource=tensor, dtype=_handle_spec(tensor)[0])
+
+
+def _handle_spec(handle: tf.Tensor) -> Tuple[tf.DType, tf.TensorShape]:
+    """Return dtype and shape of the variable behind a handle."""
+    data = handle._handle_data.shape_and_type[0]  # there is no public way to ask a handle
+    return tf.as_dtype(data.dtype), tf.TensorShape(data.shape)
+
+
+def _freeze_shapes(graph_def: Any, graph: tf.Graph) -> None:
+    """Replace the shapes of variables by constants: the conversion leaves them behind."""
+    for node in graph_def.node:
+        if node.op == "VariableShape":
+            handle = graph.get_operation_by_name(node.name).inputs[0]
+            dtype = tf.as_dtype(node.attr["out_type"].type).as_numpy_dtype
+            _make_constant(node, np.array(_handle_spec(handle)[1].as_list(), dtype))
+
+
+class _Values:
+    """Answers for a session: TensorFlow's conversion only asks it for the variables' values."""
+
+    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
+        self._values = values
+
+    def run(self, names: Sequence[str]) -> List[np.ndarray]:
+        # A resource variable is asked for by the name of its first read.
+        suffix = "/Read/ReadVariableOp"
+        nodes = map(node_of, names)
+        return [
+            self._values[n if n in self._values else n[: -len(suffix)]] for n in nodes
+        ]
+
+
+def freeze(
+    graph_def: Any, values: Mapping[str, np.ndarray], roots: Sequence[str], name: str
+) -> Any:
+    """Turn variables into constants, and calls of functions into the ops that they stand for."""
+    with deprecation.silence():
+        graph_def = convert_to_constants.convert_variables_to_constants_from_session_graph(
+            _Values(values), graph_def, sorted({node_of(root) for root in roots})
+        )
+    for node in graph_def.node:
+        if node.op == "VarHandleOp" or (
+            node.op == "Placeholder" and node.attr["dtype"].type == tf.resource.as_datatype_enum
+        ):
+            raise UnsupportedOpError(
+                f"{name}: the resource {node.name!r} could not be frozen. Only variables can be; "
+                "hand other state over by feed_dict."
+            )
+    return _inline(graph_def, roots)
+
+
+def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
+    """Inline function calls: only their Python objects, which a graph leaves, know gradients."""
+    functions = {f.signature.name for f in graph_def.library.function}
+    calls = {"PartitionedCall", "StatefulPartitionedCall"} | functions
+    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
+    if not any(node.op in calls for body in bodies for node in body):
+        return graph_def
+    # XLA's functions and those marked so would stay; loops have to, their gradient is known.
+    clean(graph_def)
+    _lower_control_flow(graph_def, False)
+    meta_graph = tf.compat.v1.MetaGraphDef(graph_def=graph_def)
+    keep = [node.name for node in graph_def.node if node.op == "Placeholder"]
+    meta_graph.collection_def["train_op"].node_list.value.extend([*roots, *keep])
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    config.graph_options.rewrite_options.optimizers.append("function")
+    inlined = tf_optimizer.OptimizeGraph(config, meta_graph)
+    _lower_control_flow(inlined, True)
+    return inlined
+
+
+def _lower_control_flow(graph_def: Any, lower: bool) -> None:
+    attribute = "_lower_using_switch_merge"
+    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+        for node in nodes:
+            if node.op in ("If", "StatelessIf", "While", "StatelessWhile", "Case"):
+                node.attr[attribute].b = lower
+
+
+def needed(outputs: Sequence[tf.Tensor], tensor: tf.Tensor, inputs: Sequence[tf.Tensor]) -> bool:
+    """Whether the outputs depend on a tensor, other than through one of the other inputs."""
+    blocked = {t.name for t in inputs if t is not tensor}
+    seen, stack = set(), [t for t in outputs]
+    while stack:
+        current = stack.pop()
+        if current.name == tensor.name:
+            return True
+        if current.name not in seen and current.name not in blocked:
+            seen.add(current.name)
+            stack += current.op.inputs
+    return False

@@ -1,0 +1,377 @@
+"""TFDensity: PyMC3's side of the bridge (names, shapes, observed data), and only that."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import pymc3 as pm
+import tensorflow as tf
+import theano
+import theano.tensor as tt
+from pymc3.distributions.distribution import _Unpickling
+from pymc3.model import pandas_to_array
+from theano.compile.sharedvalue import SharedVariable
+from theano.graph.basic import Constant, Variable, graph_inputs
+
+from pymc3_tf import runtime
+from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.feeds import Given, feed_for, given_by
+from pymc3_tf.op import apply, bind_constants
+from pymc3_tf.program import Feed, Program
+
+
+class TFDensity(pm.Continuous):
+    r"""A random variable whose log density is written in TensorFlow.
+
+    Declare it in a model like any distribution of PyMC3. ``import pymc3_tf`` makes it
+    ``pm.TFDensity``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable in the model.
+    logp : tf.Tensor or callable
+        The log density: a floating tensor of a TensorFlow graph, or a Python function of TensorFlow
+        ops that returns one. Either a scalar (the joint log density) or one number for each element
+        of the value or of its leading (batch) dimensions (the pointwise log density).
+    params : dict, optional
+        The parameters: PyMC3 variables, Theano expressions, numbers or arrays, by tensor or
+        variable of the graph, or by argument name of the function. They are cast to the dtype of
+        the tensor, and shapes have to agree.
+    value : tf.Tensor or str, optional
+        The tensor, or the name of the argument, that stands for the random variable itself.
+        Default: the one placeholder that `params` and `feed_dict` leave open; for a function, its
+        first argument if they leave it open. If nothing is left open there is no value, and the
+        density is the likelihood of all that is fed.
+    feed_dict : dict, optional
+        Data: arrays or ``pm.Data``, by tensor or argument name. Arrays stay in TensorFlow's memory.
+        If the value is among them, the variable is observed.
+    session : tf.compat.v1.Session, optional
+        Holds the values of the graph's variables, which are frozen at declaration. Default:
+        TensorFlow's default session.
+    jit_compile : bool, optional
+        Compile with XLA. Worth it for large elementwise computations.
+    **kwargs
+        What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
+        ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
+        tensor, as far as it is known. Without a start value, sampling starts at zero, or at the
+        transform's image of zero.
+
+    Raises
+    ------
+    pymc3_tf.exceptions.DeclarationError
+        If a placeholder is left open, a key is not in the graph, a shape or dtype does not fit, or
+        the graph cannot be frozen. The text names the culprit and says what to write instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc3 as pm
+    >>> import pymc3_tf
+    >>> import tensorflow as tf
+    >>> def log_normal_density(y, mu):
+    ...     return -0.5 * tf.square(y - mu) - 0.5 * np.log(2 * np.pi)
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu", 0.0, 1.0)
+    ...     y = pm.TFDensity(
+    ...         "y", log_normal_density, params={"mu": mu}, feed_dict={"y": np.array([1.0, 2.0])}
+    ...     )
+    >>> y.logp({"mu": 0.0}).round(4)
+    array(-4.3379)
+    """
+
+    def __new__(
+        cls,
+        name: Any,
+        logp: Any = None,
+        params: Optional[Mapping[Any, Any]] = None,
+        value: Any = None,
+        feed_dict: Optional[Mapping[Any, Any]] = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Add the variable to the model on the context stack."""
+        if name is _Unpickling:
+            return super().__new__(cls, name)
+        feeds = given_by(feed_dict, "feed_dict")
+        value = find_value(logp, [g.key for g in given_by(params, "params") + feeds], value)
+        observed = kwargs.pop("observed", None)
+        data = [g for g in feeds if value is not None and same_key(g.key, value)]
+        if observed is not None and (data or value is None):
+            raise DeclarationError(
+                "the value has data both in feed_dict and in observed. Give it once."
+                if data
+                else "observed was given, and logp has no value left for it: all its inputs are in "
+                "params or feed_dict. Name the value with value=, or leave observed out."
+            )
+        if data:
+            observed = data[0].source
+            feeds.remove(data[0])
+        elif value is None:
+            observed = _likelihood_data(feeds)
+        if observed is not None:
+            # PyMC3 never transforms what is observed.
+            kwargs.update(transform=None, _data=observed)
+            kwargs["observed"] = _resident(observed, logp, value)
+        variable = super().__new__(
+            cls, name, logp, params, value, {g.key: g.source for g in feeds}, **kwargs
+        )
+        if isinstance(kwargs.get("observed"), Constant):
+            # PyMC3 keeps copies of the data in all these places. One will do, however large it is.
+            cls.data = None
+            variable.observations = variable.tag.test_value = kwargs["observed"].data
+        return variable
+
+    def __init__(
+        self,
+        logp: Source,
+        params: Optional[Mapping[Any, Any]] = None,
+        value: Any = None,
+        feed_dict: Optional[Mapping[Any, Any]] = None,
+        *,
+        session: Optional[tf.compat.v1.Session] = None,
+        jit_compile: bool = False,
+        shape: Any = None,
+        transform: Any = None,
+        testval: Any = None,
+        initval: Any = None,
+        _data: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.given = given_by(params, "params") + given_by(feed_dict, "feed_dict")
+        self.value = find_value(logp, [g.key for g in self.given], value)
+        self._source: Optional[Dict[str, Any]] = dict(
+            source=logp, session=session, jit_compile=jit_compile
+        )
+        dtype, declared = tensor_spec(logp, self.value)
+        if shape is None:
+            shape = () if declared is None or None in declared else declared
+        if _data is None and dtype is not None and not tf.as_dtype(dtype).is_floating:
+            raise DeclarationTypeError(
+                f"the value is {dtype}, and TFDensity is continuous: a free variable has to be "
+                "floating. Give the value a floating dtype, or data in feed_dict."
+            )
+        super().__init__(
+            shape, dtype=_value_dtype(dtype), defaults=(), transform=transform, **kwargs
+        )
+        # An attribute on all versions of PyMC3, though the name of the argument changed.
+        self.testval = initval if initval is not None else testval
+        if self.testval is None:
+            self.testval = _start(tuple(self.shape), transform)
+        self._programs: Dict[Any, Program] = {}
+        if _data is None:
+            value_shape, test_value = tuple(self.shape), self.default() * np.ones(self.shape)
+        else:
+            value_shape, test_value = _static_shape(_data), _test_value(_data)
+        self.program = self._capture(value_shape, test_value)
+
+    def logp(self, value: Any) -> tt.TensorVariable:
+        """Calculate the log density.
+
+        Parameters
+        ----------
+        value : numeric or Theano variable
+            Of the variable's shape.
+
+        Returns
+        -------
+        TensorVariable
+            A scalar for a joint density, otherwise one number for each element of the value (or of
+            its batch dimensions). Under a transform always of the value's shape: PyMC3 adds the
+            Jacobian determinant by element, and a joint density would be counted once for each.
+        """
+        logp = self._apply(value, summed=False)
+        missing = tt.as_tensor_variable(value).ndim - logp.ndim
+        if self.transform is None or self.value is None or missing <= 0:
+            return logp
+        value = tt.as_tensor_variable(value)
+        share = logp / tt.prod(value.shape[logp.ndim :])
+        return share.dimshuffle(*range(logp.ndim), *["x"] * missing) + tt.zeros_like(value)
+
+    def logp_sum(self, value: Any) -> tt.TensorVariable:
+        """Calculate the sum of the log density, in TensorFlow."""
+        return self._apply(value, summed=True)
+
+    def random(self, point: Any = None, size: Any = None) -> np.ndarray:
+        """Refuse to draw: a log density alone has no sampler.
+
+        Raises
+        ------
+        ValueError
+            Always. Without it PyMC3 would return the observed data as draws.
+        """
+        raise ValueError(
+            "a TFDensity has no sampler, so it has no prior or posterior predictive draws. Leave "
+            "it out with var_names=[...], or draw by hand from the posterior."
+        )
+
+    def feed_dict(self, sample: Mapping[str, Any]) -> Dict[Any, np.ndarray]:
+        """Return the feed of the user's own graph for one draw.
+
+        Parameters
+        ----------
+        sample : dict of str to array
+            A draw, by variable name: ``trace[i]``, or a point of the model.
+
+        Returns
+        -------
+        dict of tf.Tensor to array
+            For ``session.run(tensors, feed_dict=...)`` and ``tensor.eval(feed_dict=...)``. It has
+            the parameters and the data.
+
+        Raises
+        ------
+        ValueError
+            If `sample` lacks a variable, or if the density was unpickled: its graph stayed in the
+            process where it was declared.
+        """
+        if self._source is None:
+            raise ValueError(
+                "an unpickled density has no graph to feed. Call feed_dict in the process in which "
+                "it was declared."
+            )
+        return feed_for(self.given, sample)
+
+    def _distr_parameters_for_repr(self) -> List[str]:
+        return []
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # The user's graph stays in its process; the programs are all that another one needs.
+        given = [g._replace(key=None) for g in self.given]
+        return {**self.__dict__, "_source": None, "given": given}
+
+    @property
+    def _variables(self) -> List[Any]:
+        return [g.source for g in self.given if isinstance(g.source, Variable)]
+
+    def _apply(self, value: Any, summed: bool) -> tt.TensorVariable:
+        program, inputs = self.program, self._variables
+        if self.value is not None:
+            value = tt.as_tensor_variable(value)
+            program = self._program_for(value)
+            inputs = inputs if isinstance(value, Constant) else [value, *inputs]
+        return apply(program.sum() if summed else program, inputs)
+
+    def _program_for(self, value: Any) -> Program:
+        """Return the program for a value, which is made resident if it is constant."""
+        program, spec = self.program, self.program.inputs[0]
+        if spec.shape is not None and len(spec.shape) != value.ndim:
+            shape = tuple(value.data.shape) if isinstance(value, Constant) else (None,) * value.ndim
+            program = self._programs.get(shape) or self._capture(shape, None)
+            self._programs[shape] = program
+        if isinstance(value, Constant):
+            # PyMC3 asks three times for the same data: bind it once.
+            if value not in self._programs:
+                self._programs[value] = bind_constants(program, [value, *self._variables])
+            program = self._programs[value]
+        return program
+
+    def _capture(self, shape: Shape, test_value: Any) -> Program:
+        if self._source is None:
+            raise ValueError(
+                "an unpickled density cannot be traced again for a value of another rank. Use it "
+                "in the process in which it was declared."
+            )
+        value = [] if self.value is None else [Input(self.value, self.dtype, shape, "value")]
+        variables = [g for g in self.given if isinstance(g.source, Variable)]
+        arrays = [g for g in self.given if not isinstance(g.source, Variable)]
+        inputs = [Input(g.key, g.source.dtype, _static_shape(g.source), g.argument)
+                  for g in variables + arrays]
+        program = capture(inputs=value + inputs, **self._source)
+        free = len(value) + len(variables)
+        program = program.bind(
+            {spec.node: g.source for spec, g in zip(program.inputs[free:], arrays)}
+        )
+        tests = ([test_value] if value else []) + [_test_value(g.source) for g in variables]
+        return _checked(program, np.shape(test_value) if value else None, tests)
+
+
+def _checked(program: Program, value_shape: Optional[Tuple[int, ...]], tests: List[Any]) -> Program:
+    """Check that the output can be a log density, and settle its rank."""
+    if len(program.outputs) != 1:
+        raise DeclarationError(
+            f"logp has {len(program.outputs)} tensors. Give one, such as their sum."
+        )
+    output = program.outputs[0]
+    if not output.is_floating:
+        raise DeclarationTypeError(
+            f"logp is {output.dtype}. A log density is floating: use tf.cast(logp, tf.float64)."
+        )
+    shape = output.shape
+    if (shape is None or None in shape) and all(test is not None for test in tests):
+        shape = runtime.evaluate(program, tests)[0].shape
+    if shape is None:
+        raise DeclarationError(
+            "TensorFlow does not know the rank of logp. Say it with tf.ensure_shape(logp, []), or "
+            "with None for each unknown dimension."
+        )
+    known = value_shape is not None and None not in shape
+    if known and shape != value_shape[: len(shape)]:  # type: ignore[index]
+        raise DeclarationError(
+            f"logp has shape {shape}, and the value has shape {value_shape}. It has to be a "
+            "scalar, or have one number for each element of the value: sum it with "
+            "tf.reduce_sum, or declare the variable with shape=."
+        )
+    if output.shape is None:
+        output = dataclasses.replace(output, shape=(None,) * len(shape))
+    if value_shape is not None and len(shape) == len(value_shape) > 0:
+        output = dataclasses.replace(output, like=program.inputs[0].node)
+    return program.with_output(output)
+
+
+def _static_shape(source: Any) -> Shape:
+    """Return the shape of data or of a Theano variable, None where ``pm.set_data`` may change it."""
+    if not isinstance(source, Variable):
+        return np.shape(source)
+    test_value = _test_value(source)
+    if test_value is None or any(isinstance(v, SharedVariable) for v in graph_inputs([source])):
+        return tuple(1 if b else None for b in source.broadcastable)
+    return np.shape(test_value)
+
+
+def _test_value(source: Any) -> Any:
+    if isinstance(source, SharedVariable):
+        return source.get_value(borrow=True)
+    if isinstance(source, Variable):
+        return getattr(source.tag, "test_value", None)
+    return source
+
+
+def _value_dtype(dtype: Optional[str]) -> str:
+    """Return the variable's dtype: PyMC3's own, unless the graph wants integers."""
+    if dtype is None or tf.as_dtype(dtype).is_floating:
+        return theano.config.floatX
+    return dtype
+
+
+def _start(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
+    """Return zero, or where a transform sends zero: it lies inside the support."""
+    zeros = np.zeros(shape, theano.config.floatX)
+    if transform is None:
+        return zeros
+    with theano.config.change_flags(compute_test_value="off"):
+        start = transform.backward(tt.as_tensor_variable(zeros)).eval()
+        if start.shape != shape:
+            # A simplex has one coordinate less when it is transformed.
+            start = transform.backward(tt.as_tensor_variable(zeros[..., :-1])).eval()
+    return start
+
+
+def _likelihood_data(feeds: Sequence[Given]) -> Any:
+    """Return what stands for the data of a density without a value: the array that was fed last."""
+    return feeds[-1].source if feeds else np.zeros(0)
+
+
+def _resident(observed: Any, logp: Any, value: Any) -> Any:
+    """Return plain observed data as a constant in the memory that TensorFlow will use."""
+    if isinstance(observed, Variable):
+        return observed
+    array = pandas_to_array(observed)
+    if not isinstance(array, np.ndarray) or hasattr(array, "mask"):
+        return observed
+    dtype = _value_dtype(tensor_spec(logp, value)[0])
+    array = Feed.of("", np.asarray(array, dtype)).array
+    return tt.TensorConstant(tt.TensorType(dtype, [n == 1 for n in array.shape]), array)
+

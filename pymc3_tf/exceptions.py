@@ -1,0 +1,36 @@
+"""The errors of this package.
+
+Every one of them is also a ``ValueError`` or a ``TypeError``, so that code which guards PyMC3's own
+declarations guards these as well.
+"""
+
+
+class DeclarationError(ValueError):
+    """A density or an op was declared with arguments that cannot work.
+
+    The text names the argument and says what to write instead.
+    """
+
+
+class DeclarationTypeError(TypeError):
+    """An argument of a declaration has the wrong type or dtype."""
+
+
+class UnfedPlaceholderError(DeclarationError):
+    """A placeholder that the outputs need has neither a parameter nor a feed."""
+
+
+class UninitializedVariableError(DeclarationError):
+    """A TensorFlow variable has no value in the session that was given."""
+
+
+class MissingSessionError(DeclarationError):
+    """The graph has variables, and there is no session to read their values from."""
+
+
+class UnsupportedOpError(DeclarationError):
+    """The graph has an op that cannot be carried to another process or repeated exactly."""
+
+
+class GraphSizeError(DeclarationError):
+    """The graph is larger than the 2 GB that TensorFlow can serialize."""

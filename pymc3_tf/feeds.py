@@ -1,0 +1,140 @@
+"""What users give for the inputs of a graph, and the feed that it makes for one draw."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+import theano
+import theano.tensor as tt
+from theano.compile.sharedvalue import SharedVariable
+from theano.graph.basic import Constant, Variable, ancestors
+
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+
+
+class Given(NamedTuple):
+    """One entry of ``params`` or ``feed_dict``."""
+
+    key: Any
+    source: Any  # a Theano variable, or an array
+    argument: str
+
+
+def given_by(entries: Optional[Mapping[Any, Any]], argument: str) -> List[Given]:
+    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array."""
+    if entries is None:
+        return []
+    if not isinstance(entries, Mapping):
+        raise DeclarationTypeError(
+            f"{argument} is a {type(entries).__name__}. Write a dict: "
+            f"{argument}={{tensor_or_argument_name: value}}."
+        )
+    # tensor.ref() is how TensorFlow 2 makes a key of a tensor.
+    keys = [key.deref() if hasattr(key, "deref") else key for key in entries]
+    return [
+        Given(key, _source(value, key, argument), argument)
+        for key, value in zip(keys, entries.values())
+    ]
+
+
+def _source(value: Any, key: Any, argument: str) -> Any:
+    if isinstance(value, Constant):
+        value = value.data
+    if isinstance(value, Variable):
+        return value
+    label = key if isinstance(key, str) else getattr(key, "name", key)
+    if np.ma.is_masked(value):
+        raise DeclarationError(
+            f"{argument}: {label!r} has masked entries, which only the observed value can have. "
+            "Fill them in, or make them variables of the model."
+        )
+    try:
+        array = np.asarray(value)
+        if array.dtype == object:  # a list of PyMC3 variables
+            return tt.as_tensor_variable(value)
+        if array.dtype.kind in "biuf":
+            return array
+    except (TypeError, ValueError, tf.errors.OpError, NotImplementedError, theano.tensor.AsTensorError):
+        pass
+    raise DeclarationTypeError(
+        f"{argument}: {label!r} is {value!r} ({type(value).__name__}). Give a PyMC3 variable, a "
+        "Theano expression, a number or a numeric array."
+    )
+
+
+def feed_for(given: Sequence[Given], sample: Mapping[str, Any]) -> Dict[Any, np.ndarray]:
+    """Return the feed of the user's graph for one draw."""
+    values = values_at(given, sample)
+    feed: Dict[Any, np.ndarray] = {}
+    for entry, value in zip(given, values):
+        for tensor in _fed_tensors(entry.key):
+            feed[tensor] = value
+    return feed
+
+
+def _fed_tensors(key: Any) -> List[Any]:
+    handle = getattr(key, "handle", None)
+    if handle is None:
+        return [key]
+    # Feeding a resource variable feeds one of its reads, and every use of it has a read of its own.
+    consumers = handle.consumers()
+    for op in consumers:
+        if op.type not in _FEEDABLE and not op.type.startswith(("Assign", "VarIsInit")):
+            raise ValueError(
+                f"the variable {key.name!r} is used by {op.type}, which no feed can reach. Use "
+                "pymc3_tf.evaluate instead, or a placeholder in place of the variable."
+            )
+    return [op.outputs[0] for op in consumers if op.type == "ReadVariableOp"]
+
+
+_FEEDABLE = ("ReadVariableOp", "VarIsInitializedOp", "DestroyResourceOp", "VariableShape")
+
+
+def values_at(given: Sequence[Given], sample: Mapping[str, Any]) -> List[np.ndarray]:
+    """Return the value of each entry for one draw."""
+    return [values[0] for values in values_over(given, {k: [v] for k, v in sample.items()})]
+
+
+def values_over(
+    given: Sequence[Given], samples: Mapping[str, Sequence[Any]]
+) -> List[Sequence[np.ndarray]]:
+    """Return the values of each entry over many draws, in one list for each entry."""
+    number = len(next(iter(samples.values()))) if samples else 1
+    results: List[Any] = []
+    for entry in given:
+        source = entry.source
+        if not isinstance(source, Variable):
+            results.append([source] * number)
+        elif source.name in samples and not isinstance(source, SharedVariable):
+            results.append([np.asarray(value, source.dtype) for value in samples[source.name]])
+        else:
+            results.append(_computed(source, samples, number))
+    return results
+
+
+def _computed(source: Any, samples: Mapping[str, Sequence[Any]], number: int) -> List[np.ndarray]:
+    """Compute a Theano expression of the model's variables for each draw."""
+    found: Dict[str, Any] = {}
+    blockers: List[Any] = []
+    for variable in ancestors([source]):
+        if variable.name in samples and not isinstance(variable, SharedVariable):
+            found.setdefault(variable.name, variable)
+    blockers = list(found.values())
+    for variable in ancestors([source], blockers):
+        free = not isinstance(variable, (Constant, SharedVariable)) and variable.owner is None
+        if free and variable not in blockers:
+            raise ValueError(
+                f"the draws have no variable {variable.name!r}, on which a parameter depends. They "
+                f"have: {', '.join(samples)}."
+            )
+    with theano.config.change_flags(compute_test_value="off"):
+        fresh = [v.type(name) for name, v in found.items()]
+        function = theano.function(
+            fresh, source, givens=dict(zip(blockers, fresh)), on_unused_input="ignore"
+        )
+    return [
+        function(*[np.asarray(samples[name][i], v.dtype) for name, v in found.items()])
+        for i in range(number)
+    ]

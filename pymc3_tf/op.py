@@ -1,0 +1,244 @@
+"""TensorFlowOp and its vector-Jacobian product: Theano's side of the bridge, and only that.
+
+One op class serves both. A program's inputs, outputs and shapes are the one specification from
+which the op's types, casts, shapes and gradient follow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+import tensorflow as tf
+import theano
+import theano.tensor as tt
+from theano.compile.ops import Shape_i
+from theano.gradient import DisconnectedType
+from theano.graph.basic import Apply, Constant
+
+from pymc3_tf import runtime
+from pymc3_tf.capture import Input, arguments_of, capture, graph_tensor, tensors_of
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.program import Program, TensorSpec, static_shape
+
+
+class TensorFlowOp(theano.graph.op.Op):
+    """A Theano op that computes TensorFlow tensors.
+
+    It is the general bridge: use it in a ``pm.Deterministic``, in a ``pm.Potential``, or as a
+    parameter of any distribution. For a log density there is `TFDensity`.
+
+    Parameters
+    ----------
+    outputs : tf.Tensor, sequence of tf.Tensor, or callable
+        What to compute: tensors of one TensorFlow graph, of any number, shape and dtype, or a
+        Python function of TensorFlow ops that returns such tensors.
+    inputs : sequence
+        For tensors: the tensors or variables of the graph that become the inputs of the op. For a
+        function: a ``tf.TensorSpec`` for each argument that is not in `feed_dict`, in the order of
+        the arguments.
+    feed_dict : dict, optional
+        Data: arrays by tensor, or by argument name. They stay in TensorFlow's memory.
+    session : tf.compat.v1.Session, optional
+        Holds the values of the graph's variables. Default: TensorFlow's default session.
+    jit_compile : bool, optional
+        Compile with XLA. Worth it for large elementwise computations.
+
+    Raises
+    ------
+    pymc3_tf.exceptions.DeclarationError
+        If the computation cannot be frozen, or a feed does not fit. The text names the argument or
+        node and says what to write instead.
+
+    Notes
+    -----
+    The op casts its inputs to the dtypes of the graph. Its gradient is TensorFlow's
+    vector-Jacobian product, again an op of this class, so that second derivatives work as well.
+    A value and its gradient in one Theano function cost one call of TensorFlow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorflow as tf
+    >>> import theano.tensor as tt
+    >>> import pymc3_tf
+    >>> scale = pymc3_tf.TensorFlowOp(
+    ...     lambda x, a: a * tf.sin(x),
+    ...     [tf.TensorSpec([], tf.float64)],
+    ...     feed_dict={"x": np.array([0.0, np.pi / 2])},
+    ... )
+    >>> a = tt.dscalar("a")
+    >>> scale(a).eval({a: 3.0})
+    array([0., 3.])
+    """
+
+    __props__ = ("program",)
+
+    def __init__(
+        self,
+        outputs: Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]],
+        inputs: Sequence[Any],
+        feed_dict: Optional[Mapping[Any, Any]] = None,
+        session: Optional[tf.compat.v1.Session] = None,
+        *,
+        jit_compile: bool = False,
+    ) -> None:
+        feeds = {key: np.asarray(value) for key, value in (feed_dict or {}).items()}
+        fed = [Input(k, str(v.dtype), v.shape, "feed_dict") for k, v in feeds.items()]
+        given = _function_inputs if callable(outputs) else _tensor_inputs
+        free = given(outputs, inputs, feeds)
+        program = capture(
+            outputs, free + fed, session=session, jit_compile=jit_compile, name="outputs"
+        )
+        data = {spec.node: v for spec, v in zip(program.inputs[len(free) :], feeds.values())}
+        self.program = program.bind(data)
+        for spec in self.program.outputs:
+            if spec.shape is None:
+                raise DeclarationError(
+                    f"TensorFlow does not know the rank of {spec.label}. Say it with "
+                    "tf.ensure_shape(output, [None, ...]), None for each unknown dimension."
+                )
+
+    @classmethod
+    def of(cls, program: Program) -> TensorFlowOp:
+        """Return the op of a program."""
+        op = cls.__new__(cls)
+        op.program = program
+        return op
+
+    def __str__(self) -> str:
+        labels = ", ".join(spec.label for spec in self.program.outputs)
+        return f"{type(self).__name__}{{{labels}}}"
+
+    def make_node(self, *inputs: Any) -> Apply:
+        """Cast the inputs to the dtypes of the graph, and check their number and rank."""
+        specs = self.program.inputs
+        if len(inputs) != len(specs):
+            raise DeclarationTypeError(
+                f"{self} takes {len(specs)} inputs ({', '.join(s.label for s in specs)}), "
+                f"not {len(inputs)}"
+            )
+        variables = [_as_input(x, spec) for x, spec in zip(inputs, specs)]
+        by_node = {spec.node: x for spec, x in zip(specs, variables)}
+        outputs = []
+        for spec in self.program.outputs:
+            if spec.like in by_node:
+                broadcastable = by_node[spec.like].broadcastable
+            else:
+                assert spec.shape is not None
+                broadcastable = [n == 1 for n in spec.shape]
+            outputs.append(tt.TensorType(spec.dtype, broadcastable)())
+        return Apply(self, variables, outputs)
+
+    def perform(self, node: Apply, inputs: List[np.ndarray], output_storage: List[Any]) -> None:
+        """Call TensorFlow."""
+        for storage, result in zip(output_storage, runtime.function(self.program)(inputs)):
+            storage[0] = result
+
+    def infer_shape(self, fgraph: Any, node: Apply, shapes: List[Any]) -> List[Any]:
+        """Return the shapes that are known without running the op."""
+        by_node = {spec.node: shape for spec, shape in zip(self.program.inputs, shapes)}
+
+        def shape_of(spec: TensorSpec, output: Any) -> Any:
+            if spec.like in by_node:
+                return by_node[spec.like]
+            dimensions = enumerate(spec.shape or ())
+            return tuple(
+                Shape_i(i)(output) if n is None else tt.constant(n, dtype="int64")
+                for i, n in dimensions
+            )
+
+        return [shape_of(*pair) for pair in zip(self.program.outputs, node.outputs)]
+
+    def L_op(
+        self, inputs: List[Any], outputs: List[Any], output_gradients: List[Any]
+    ) -> List[Any]:
+        """Return the vector-Jacobian product."""
+        pullback = self.program.differentiated.pullback
+        assert pullback is not None
+        vjp = self.program.vjp()
+        if not vjp.outputs:
+            found: List[Any] = []
+        elif pullback.cotangents:
+            cotangents = [
+                tt.zeros_like(y) if isinstance(g.type, DisconnectedType) else g
+                for y, g, spec in zip(outputs, output_gradients, self.program.outputs)
+                if spec.is_floating
+            ]
+            found = _as_list(TensorFlowOp.of(vjp)(*inputs, *cotangents))
+        else:
+            # Linear in the one upstream gradient: without it as an input, the product never waits
+            # for the value, so that both can always be had in one call.
+            scalar = next(
+                g for g, spec in zip(output_gradients, self.program.outputs) if spec.is_floating
+            )
+            found = [scalar * v for v in _as_list(TensorFlowOp.of(vjp)(*inputs))]
+        remaining = iter(found)
+        return [
+            tt.zeros_like(x, dtype=theano.config.floatX) if g is None else next(remaining)
+            for x, g in zip(inputs, pullback.gradients)
+        ]
+
+
+def apply(program: Program, inputs: Sequence[Any]) -> Any:
+    """Apply a program to Theano variables; its outputs as one variable or a list."""
+    return TensorFlowOp.of(program)(*inputs)
+
+
+def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:
+    """Return the program with inputs that are Theano constants made resident."""
+    constants = {
+        spec.node: x.data for spec, x in zip(program.inputs, inputs) if isinstance(x, Constant)
+    }
+    return program.bind(constants)
+
+
+def _as_input(x: Any, spec: TensorSpec) -> Any:
+    variable = tt.as_tensor_variable(x)
+    if not np.can_cast(variable.dtype, spec.dtype, "same_kind"):
+        raise DeclarationTypeError(
+            f"{spec.label!r} is {spec.dtype} in the graph, and its value is {variable.dtype}. "
+            f"Make the placeholder floating, or give a value of dtype {spec.dtype}."
+        )
+    if spec.shape is not None and variable.ndim != len(spec.shape):
+        raise DeclarationError(
+            f"{spec.label!r} has {len(spec.shape)} dimensions in the graph, and its value has "
+            f"{variable.ndim}. Give a value of shape {tf.TensorShape(spec.shape)}."
+        )
+    return variable if variable.dtype == spec.dtype else tt.cast(variable, spec.dtype)
+
+
+def _as_list(x: Any) -> List[Any]:
+    return list(x) if isinstance(x, (list, tuple)) else [x]
+
+
+def _tensor_inputs(outputs: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]) -> List[Input]:
+    graph = tensors_of(outputs, "outputs")[0].graph
+    for key in inputs:
+        graph_tensor(key, graph, "inputs", "outputs")
+    return [Input(key, None, None, "inputs") for key in inputs]
+
+
+def _function_inputs(function: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]) -> List[Input]:
+    names, _, _ = arguments_of(function, "outputs")
+    for name in feeds:
+        if name not in names:
+            raise DeclarationError(
+                f"feed_dict has {name!r}, which is not an argument of outputs. Its arguments are: "
+                f"{', '.join(names)}."
+            )
+    open_names = [name for name in names if name not in feeds]
+    if len(inputs) > len(open_names):
+        raise DeclarationError(
+            f"inputs has {len(inputs)} entries, and the function has {len(open_names)} arguments "
+            f"that are not fed ({', '.join(open_names)}). Give one tf.TensorSpec for each."
+        )
+    free = []
+    for name, spec in zip(open_names, inputs):
+        if not isinstance(spec, tf.TensorSpec):
+            raise DeclarationTypeError(
+                f"inputs has {spec!r} for the argument {name!r}. With a function, give a "
+                "tf.TensorSpec: tf.TensorSpec([], tf.float64) for a scalar."
+            )
+        free.append(Input(name, spec.dtype.name, static_shape(spec.shape), "inputs"))
+    return free

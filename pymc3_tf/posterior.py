@@ -1,0 +1,169 @@
+"""TensorFlow tensors evaluated over the draws of a trace."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import pymc3 as pm
+import tensorflow as tf
+from theano.graph.basic import Variable
+
+from pymc3_tf import runtime
+from pymc3_tf.capture import Input, capture, graph_tensor, needed, tensors_of
+from pymc3_tf.density import TFDensity
+from pymc3_tf.exceptions import DeclarationError
+from pymc3_tf.feeds import Given, given_by, values_over
+
+
+def evaluate(
+    tensors: Union[tf.Tensor, Sequence[tf.Tensor]],
+    trace: Any,
+    params: Optional[Mapping[Any, str]] = None,
+    feed_dict: Optional[Mapping[Any, Any]] = None,
+    *,
+    model: Optional[pm.Model] = None,
+    session: Optional[tf.compat.v1.Session] = None,
+) -> Any:
+    """Evaluate tensors of a TensorFlow graph for every draw of a posterior.
+
+    Parameters
+    ----------
+    tensors : tf.Tensor or sequence of tf.Tensor
+        What to evaluate: predictions, derived quantities, the log density itself.
+    trace : pymc3.backends.base.MultiTrace or arviz.InferenceData
+        The draws.
+    params : dict, optional
+        Names of the trace's variables, by tensor or variable of the graph. Default: what the
+        model's TFDensity variables declared for this graph, data included.
+    feed_dict : dict, optional
+        Arrays for other placeholders, such as the points at which to predict. They replace what
+        the TFDensity declared.
+    model : pymc3.Model, optional
+        Where to look for the TFDensity variables. Default: the model of the trace, or the model on
+        the context stack.
+    session : tf.compat.v1.Session, optional
+        Holds the values of the graph's variables that are not parameters. Default: TensorFlow's
+        default session.
+
+    Returns
+    -------
+    array or list of array
+        One for each tensor, with the dimensions (chain, draw) before its own.
+
+    Raises
+    ------
+    pymc3_tf.exceptions.DeclarationError
+        If a placeholder has no value, or a name is not in the trace.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc3 as pm
+    >>> import pymc3_tf
+    >>> import tensorflow as tf
+    >>> with tf.Graph().as_default(), pm.Model() as model:
+    ...     mu_t = tf.compat.v1.placeholder(tf.float64, [])
+    ...     twice = 2.0 * mu_t
+    ...     mu = pm.Normal("mu", 0.0, 1.0)
+    ...     trace = pm.sample(
+    ...         10, tune=10, chains=2, cores=1, progressbar=False,
+    ...         return_inferencedata=False, compute_convergence_checks=False,
+    ...     )
+    ...     values = pymc3_tf.evaluate(twice, trace, params={mu_t: "mu"})
+    >>> values.shape
+    (2, 10)
+    >>> np.allclose(values.ravel(), 2 * trace["mu"])
+    True
+    """
+    single = not isinstance(tensors, (list, tuple))
+    outputs = tensors_of(tensors, "tensors")
+    graph = outputs[0].graph
+    samples, chains = _samples(trace)
+    if params is None:
+        given = _declared(graph, _model(trace, model))
+    else:
+        given = _named(params, samples)
+    replaced = given_by(feed_dict, "feed_dict")
+    given = [g for g in given if not any(g.key is r.key for r in replaced)] + replaced
+    keys = [graph_tensor(g.key, graph, g.argument, "tensors") for g in given]
+    given = [g for g, tensor in zip(given, keys) if needed(outputs, tensor, keys)]
+    values = values_over(given, samples)
+    inputs = [
+        Input(g.key, str(np.asarray(v[0]).dtype), np.shape(v[0]), g.argument)
+        for g, v in zip(given, values)
+    ]
+    program = capture(
+        outputs, inputs, session=session, differentiable=False, name="tensors"
+    )
+    fixed = {
+        spec.node: g.source
+        for spec, g in zip(program.inputs, given)
+        if not isinstance(g.source, Variable)
+    }
+    varying = [v for g, v in zip(given, values) if isinstance(g.source, Variable)]
+    program = program.bind(fixed)
+    number = len(next(iter(samples.values())))
+    results = [runtime.evaluate(program, [v[i] for v in varying]) for i in range(number)]
+    arrays = [
+        np.stack(draws).reshape(chains, number // chains, *np.shape(draws[0]))
+        for draws in zip(*results)
+    ]
+    return arrays[0] if single else arrays
+
+
+def _samples(trace: Any) -> Tuple[Dict[str, np.ndarray], int]:
+    """Return the draws of all chains in a row, by variable name, and the number of chains."""
+    if hasattr(trace, "posterior"):
+        posterior = trace.posterior.transpose("chain", "draw", ...)
+        samples = {
+            str(name): array.values.reshape(-1, *array.shape[2:])
+            for name, array in posterior.data_vars.items()
+        }
+        return samples, posterior.sizes["chain"]
+    return {name: trace.get_values(name) for name in trace.varnames}, trace.nchains
+
+
+def _model(trace: Any, model: Optional[pm.Model]) -> pm.Model:
+    straces = getattr(trace, "_straces", None)
+    if model is None and straces:
+        model = next(iter(straces.values())).model
+    try:
+        return pm.modelcontext(model)
+    except TypeError as error:
+        raise DeclarationError(
+            "the trace does not know its model. Pass model=, or params={tensor: 'name'}, or call "
+            "inside `with model:`."
+        ) from error
+
+
+def _declared(graph: tf.Graph, model: pm.Model) -> List[Given]:
+    """Return what the densities of a model declared for a graph."""
+    found: List[Given] = []
+    for variable in model.basic_RVs:
+        distribution = getattr(variable, "distribution", None)
+        distribution = getattr(distribution, "dist", distribution)
+        if isinstance(distribution, TFDensity):
+            for entry in distribution.given:
+                known = any(entry.key is other.key for other in found)
+                if getattr(entry.key, "graph", None) is graph and not known:
+                    found.append(entry)
+    return found
+
+
+def _named(params: Mapping[Any, str], samples: Mapping[str, np.ndarray]) -> List[Given]:
+    entries = []
+    for key, name in params.items():
+        if name not in samples:
+            raise DeclarationError(
+                f"params: the trace has no variable {name!r}. It has: {', '.join(samples)}."
+            )
+        variable = _placeholder(samples[name], name)
+        entries.append(Given(key.deref() if hasattr(key, "deref") else key, variable, "params"))
+    return entries
+
+
+def _placeholder(values: np.ndarray, name: str) -> Any:
+    import theano.tensor as tt
+
+    return tt.TensorType(str(values.dtype), [False] * (values.ndim - 1))(name)

@@ -1,0 +1,537 @@
+"""Program: a frozen TensorFlow computation that can be compared, hashed and pickled.
+
+A program is a view of one serialized graph: which of its nodes are inputs, which are outputs, and
+which arrays are bound to the inputs that are data. Value, sum and vector-Jacobian product of one
+density are three views of the same graph, so that any two of them can be had in one call. Nothing
+here runs TensorFlow; ``runtime`` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from functools import cached_property
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+Shape = Optional[Tuple[Optional[int], ...]]
+
+# TensorFlow takes memory of this alignment as it is and copies any other.
+ALIGNMENT = 64
+
+
+def static_shape(shape: tf.TensorShape) -> Shape:
+    """Return a ``TensorShape`` as a tuple with None for what is unknown."""
+    return None if shape.rank is None else tuple(shape.as_list())
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a program.
+
+    Parameters
+    ----------
+    node : str
+        Name of the node in the program's graph.
+    label : str
+        What the user calls it; for error messages.
+    dtype : str
+        NumPy name of the dtype.
+    shape : tuple of int or None
+        Static shape, with None for an unknown dimension; None if the rank is unknown.
+    like : str, optional
+        Node of the input that always has the same shape.
+    """
+
+    node: str
+    label: str
+    dtype: str
+    shape: Shape
+    like: Optional[str] = None
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether gradients pass through this tensor."""
+        return self.dtype in ("float16", "float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Feed:
+    """An array bound to an input. The array is private, read-only and aligned."""
+
+    node: str
+    array: np.ndarray
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Hash of dtype, shape and contents."""
+        digest = hashlib.sha256(f"{self.node}{self.array.dtype}{self.array.shape}".encode())
+        digest.update(self.array.reshape(-1).view(np.uint8).data)
+        return digest.digest()
+
+    def __reduce__(self) -> Any:
+        # An unpickled array has lost its alignment and its read-only flag.
+        return Feed.of, (self.node, self.array)
+
+    @classmethod
+    def of(cls, node: str, array: np.ndarray) -> Feed:
+        """Bind a private copy of ``array``, which may change or go away later."""
+        if array.flags.c_contiguous and not array.flags.writeable:
+            if array.ctypes.data % ALIGNMENT == 0:
+                return cls(node, array)  # made here before
+        memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        copy.flags.writeable = False
+        return cls(node, copy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pullback:
+    """Where the vector-Jacobian product of a program stands in its graph.
+
+    Parameters
+    ----------
+    cotangents : tuple of TensorSpec
+        The upstream gradient of each floating output. Empty for a program of one scalar: its
+        product is linear in the upstream gradient, so the one for 1 is enough.
+    gradients : tuple of TensorSpec or None
+        One for each input; None where no gradient reaches it.
+    """
+
+    cotangents: Tuple[TensorSpec, ...]
+    gradients: Tuple[Optional[TensorSpec], ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """A frozen TensorFlow computation. Immutable, hashable, picklable.
+
+    Parameters
+    ----------
+    graph_def : bytes
+        Serialized ``GraphDef`` without variables. Data is not in it.
+    inputs, outputs : tuple of TensorSpec
+        In the order in which values are passed and returned.
+    feeds : tuple of Feed
+        Arrays bound to the inputs that are data. They stay on TensorFlow's side.
+    pullback : Pullback, optional
+        None if it was not built together with the graph.
+    sums : tuple of TensorSpec or None
+        The sum of each output, None for outputs that are not floating.
+    jit_compile : bool
+        Compile with XLA.
+    """
+
+    graph_def: bytes = dataclasses.field(repr=False)
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    feeds: Tuple[Feed, ...] = dataclasses.field(default=(), repr=False)
+    pullback: Optional[Pullback] = dataclasses.field(default=None, repr=False)
+    sums: Tuple[Optional[TensorSpec], ...] = dataclasses.field(default=(), repr=False)
+    jit_compile: bool = False
+
+    @cached_property
+    def graph_key(self) -> str:
+        """sha256 of the graph and its data: programs that can share a session have it in common."""
+        digest = hashlib.sha256(self.graph_def)
+        for feed in self.feeds:
+            digest.update(feed.digest)
+        digest.update(str(self.jit_compile).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of everything that decides the numbers."""
+        return hashlib.sha256(
+            repr((self.graph_key, self.inputs, self.outputs)).encode()
+        ).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # Cached properties stay behind: they are cheap, and the runtime belongs to a process.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the program has one output, known to be a floating scalar."""
+        return len(self.outputs) == 1 and self.outputs[0].shape == () and self.outputs[0].is_floating
+
+    def bind(self, arrays: Mapping[str, np.ndarray]) -> Program:
+        """Return the program with inputs turned into data.
+
+        Parameters
+        ----------
+        arrays : dict of str to array
+            By node name of the input.
+        """
+        if not arrays:
+            return self
+        kept = [spec.node not in arrays for spec in self.inputs]
+        feeds = tuple(
+            Feed.of(spec.node, np.asarray(arrays[spec.node], spec.dtype))
+            for spec, keep in zip(self.inputs, kept)
+            if not keep
+        )
+        pullback = self.pullback and Pullback(
+            self.pullback.cotangents,
+            tuple(g for g, keep in zip(self.pullback.gradients, kept) if keep),
+        )
+        return dataclasses.replace(
+            self,
+            inputs=tuple(spec for spec, keep in zip(self.inputs, kept) if keep),
+            feeds=self.feeds + feeds,
+            pullback=pullback,
+        )
+
+    def sum(self) -> Program:
+        """Return the program whose one output is the sum of this one's."""
+        if self.is_scalar:
+            return self
+        (total,) = self.sums
+        assert total is not None, "only a floating output has a sum"
+        pullback = self.pullback and dataclasses.replace(self.pullback, cotangents=())
+        return self._view(outputs=(total,), pullback=pullback, sums=(total,))
+
+    def with_output(self, output: TensorSpec) -> Program:
+        """Return the program with more known about its one output."""
+        return dataclasses.replace(self, outputs=(output,))
+
+    def _view(self, **changes: Any) -> Program:
+        """Return another view of the same graph and data, without hashing them again."""
+        view = dataclasses.replace(self, **changes)
+        view.__dict__["graph_key"] = self.graph_key
+        return view
+
+    def vjp(self) -> Program:
+        """Return the vector-Jacobian product.
+
+        Its inputs are this program's and the pullback's cotangents, its outputs the gradients that
+        are not None.
+        """
+        pullback = self.differentiated.pullback
+        assert pullback is not None
+        return self.differentiated._view(
+            inputs=self.differentiated.inputs + pullback.cotangents,
+            outputs=tuple(g for g in pullback.gradients if g is not None),
+            pullback=None,
+            sums=(),
+        )
+
+    def value_and_vjp(self) -> Program:
+        """Return the program with the outputs of this one, then those of its ``vjp``."""
+        vjp = self.vjp()
+        return vjp._view(outputs=self.differentiated.outputs + vjp.outputs)
+
+    def build(self, tensors: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+        """Add the computation to TensorFlow's current graph.
+
+        Parameters
+        ----------
+        tensors : dict of str to tf.Tensor
+            By node name, for every input and every feed.
+
+        Returns
+        -------
+        list of tf.Tensor
+            The outputs.
+        """
+        graph_def = tf.compat.v1.GraphDef.FromString(self.graph_def)
+        for node in graph_def.node:
+            if node.op == "PlaceholderWithDefault" and node.name not in tensors:
+                # As an Identity it can be folded away with what depends on it.
+                node.op = "Identity"
+                node.attr["T"].CopyFrom(node.attr["dtype"])
+                del node.attr["dtype"], node.attr["shape"]
+        # A prefix of its own: under the names of another import, feeds would get mixed up.
+        return tf.import_graph_def(
+            graph_def,
+            input_map={f"{node}:0": tensor for node, tensor in tensors.items()},
+            return_elements=[f"{spec.node}:0" for spec in self.outputs],
+            name="program",
+        )
+
+    @cached_property
+    def differentiated(self) -> Program:
+        """This program, on a graph that has its pullback."""
+        if self.pullback is not None:
+            return self
+        if b"LoopCond" in self.graph_def:
+            raise NotImplementedError(
+                f"{self.outputs[0].label}: TensorFlow has no second derivative of a while loop of "
+                "version 1. Call tf.compat.v1.enable_control_flow_v2() before building the graph."
+            )
+        graph = tf.Graph()
+        bound = {feed.node: feed.array for feed in self.feeds}
+        with graph.as_default():
+            placeholders = [
+                tf.compat.v1.placeholder(spec.dtype, spec.shape) for spec in self.inputs
+            ] + [tf.compat.v1.placeholder(a.dtype, a.shape) for a in bound.values()]
+            nodes = [spec.node for spec in self.inputs] + list(bound)
+            outputs = self.build(dict(zip(nodes, placeholders)))
+            gradients = add_gradients(outputs, placeholders)
+        program = assemble(
+            graph.as_graph_def(),
+            [dataclasses.replace(spec, like=None) for spec in self.inputs]
+            + [TensorSpec(n, n, str(a.dtype), a.shape) for n, a in bound.items()],
+            [p.name for p in placeholders],
+            self.outputs,
+            gradients,
+            jit_compile=self.jit_compile,
+        )
+        renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
+        return program.bind({renamed[n]: a for n, a in bound.items()})
+
+
+# What follows builds a program from a graph: gradients are added to the live graph, where
+# TensorFlow keeps its control flow contexts and the Python gradients of functions; the rest is done
+# on the serialized graph, under names of our own.
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """Names of the tensors that ``add_gradients`` made."""
+
+    outputs: Tuple[str, ...]
+    sums: Tuple[Optional[str], ...]
+    cotangents: Tuple[Optional[str], ...]
+    gradients: Tuple[Optional[str], ...]
+    shapes: Tuple[Shape, ...]
+
+    @property
+    def names(self) -> List[str]:
+        """All of them that exist, as roots for pruning."""
+        every = self.outputs + self.sums + self.gradients
+        return [name for name in every if name is not None]
+
+    def renamed(self, fresh: Mapping[str, str]) -> Gradients:
+        """Follow the tensors into a graph where some of them have other names."""
+
+        def names(every: Sequence[Any]) -> Tuple[Any, ...]:
+            return tuple(fresh.get(name, name) for name in every)
+
+        return Gradients(
+            names(self.outputs),
+            names(self.sums),
+            names(self.cotangents),
+            names(self.gradients),
+            self.shapes,
+        )
+
+
+def add_gradients(outputs: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor]) -> Gradients:
+    """Add to the live graph the sums of the outputs and their gradient for an upstream gradient."""
+    floating = [y for y in outputs if y.dtype.is_floating]
+    sums = [tf.reduce_sum(y) if y.dtype.is_floating else None for y in outputs]
+    cotangents: List[Optional[tf.Tensor]] = [None] * len(outputs)
+    if not (len(outputs) == 1 and outputs[0].shape.rank == 0):
+        cotangents = [
+            tf.compat.v1.placeholder(y.dtype, y.shape) if y.dtype.is_floating else None
+            for y in outputs
+        ]
+    gradients: List[Any] = [None] * len(inputs)
+    if floating and inputs:
+        grad_ys = [c for c in cotangents if c is not None] or None
+        wanted = [i for i, x in enumerate(inputs) if _is_floating_or_handle(x)]
+        found = tf.gradients(floating, [inputs[i] for i in wanted], grad_ys) if wanted else []
+        for i, gradient in zip(wanted, found):
+            gradients[i] = None if gradient is None else tf.convert_to_tensor(gradient)
+
+    def names(tensors: Sequence[Optional[tf.Tensor]]) -> Tuple[Optional[str], ...]:
+        return tuple(None if t is None else t.name for t in tensors)
+
+    return Gradients(
+        tuple(y.name for y in outputs),
+        names(sums),
+        names(cotangents),
+        names(gradients),
+        tuple(static_shape(y.shape) for y in outputs),
+    )
+
+
+def _is_floating_or_handle(tensor: tf.Tensor) -> bool:
+    # A parameter that is a resource variable is differentiated through its handle.
+    return tensor.dtype.is_floating or tensor.dtype == tf.resource
+
+
+def assemble(
+    graph_def: Any,
+    inputs: Sequence[TensorSpec],
+    input_tensors: Sequence[str],
+    outputs: Sequence[TensorSpec],
+    gradients: Gradients,
+    *,
+    jit_compile: bool = False,
+) -> Program:
+    """Make a program of a ``GraphDef`` without variables.
+
+    Parameters
+    ----------
+    graph_def : tf.compat.v1.GraphDef
+        Changed in place.
+    inputs, outputs : sequence of TensorSpec
+        Labels, dtypes and shapes; the nodes are named here.
+    input_tensors : sequence of str
+        The tensor of ``graph_def`` that each input replaces. It may be any tensor, not just a
+        placeholder.
+    gradients : Gradients
+        What ``add_gradients`` returned for them.
+    jit_compile : bool
+        Compile with XLA.
+    """
+    inputs = [
+        dataclasses.replace(spec, node=f"input_{i}", like=None) for i, spec in enumerate(inputs)
+    ]
+    replaced = {name: spec.node for name, spec in zip(input_tensors, inputs)}
+    new_nodes = [_placeholder(spec) for spec in inputs]
+    specs: Dict[str, TensorSpec] = {}
+
+    def output(kind: str, tensor: Optional[str], spec: TensorSpec) -> Optional[TensorSpec]:
+        if tensor is None:
+            return None
+        node = tf.compat.v1.NodeDef(name=spec.node, op="Identity", input=[tensor])
+        node.attr["T"].type = tf.as_dtype(spec.dtype).as_datatype_enum
+        new_nodes.append(node)
+        specs[kind] = spec
+        return spec
+
+    program_outputs, sums, cotangents = [], [], []
+    for k, spec in enumerate(outputs):
+        spec = dataclasses.replace(spec, node=f"output_{k}")
+        if spec.shape is None:
+            spec = dataclasses.replace(spec, shape=gradients.shapes[k])
+        program_outputs.append(output("output", gradients.outputs[k], spec))
+        total = TensorSpec(f"sum_{k}", f"sum of {spec.label}", spec.dtype, ())
+        sums.append(output("sum", gradients.sums[k], total))
+        cotangent = gradients.cotangents[k]
+        if cotangent is not None:
+            cotangents.append(
+                TensorSpec(f"cotangent_{k}", f"gradient of {spec.label}", spec.dtype, spec.shape)
+            )
+            # Without an upstream gradient the product is the gradient of the sum.
+            replaced[cotangent] = f"cotangent_{k}"
+            ones = tf.compat.v1.NodeDef(name=f"ones_{k}", op="OnesLike", input=[spec.node])
+            default = tf.compat.v1.NodeDef(
+                name=f"cotangent_{k}", op="PlaceholderWithDefault", input=[f"ones_{k}"]
+            )
+            enum = tf.as_dtype(spec.dtype).as_datatype_enum
+            ones.attr["T"].type = default.attr["dtype"].type = enum
+            default.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+            new_nodes += [ones, default]
+    program_gradients = [
+        output(
+            "gradient",
+            tensor,
+            TensorSpec(
+                f"gradient_{i}", f"gradient by {spec.label}", spec.dtype, spec.shape, spec.node
+            ),
+        )
+        for i, (spec, tensor) in enumerate(zip(inputs, gradients.gradients))
+    ]
+    graph_def.node.extend(new_nodes)
+    rewire(graph_def, replaced)
+    prune(graph_def, [n.name for n in new_nodes if n.op == "Identity"], [s.node for s in inputs])
+    clean(graph_def)
+    return Program(
+        graph_def=graph_def.SerializeToString(deterministic=True),
+        inputs=tuple(inputs),
+        outputs=tuple(program_outputs),  # type: ignore[arg-type]
+        pullback=Pullback(tuple(cotangents), tuple(program_gradients)),
+        sums=tuple(sums),
+        jit_compile=jit_compile,
+    )
+
+
+def _placeholder(spec: TensorSpec) -> Any:
+    node = tf.compat.v1.NodeDef(name=spec.node, op="Placeholder")
+    node.attr["dtype"].type = tf.as_dtype(spec.dtype).as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+    return node
+
+
+def node_of(tensor_name: str) -> str:
+    """Name of the node that makes a tensor, from any spelling of the tensor's name."""
+    return tensor_name.lstrip("^").split(":")[0]
+
+
+def rewire(graph_def: Any, replaced: Mapping[str, str]) -> None:
+    """Make every consumer of the tensors in ``replaced`` read another node instead."""
+    short = {_short(name): node for name, node in replaced.items()}
+    for node in graph_def.node:
+        for i, name in enumerate(node.input):
+            if name[0] == "^" and name[1:] in short:
+                node.input[i] = "^" + short[name[1:]]
+            elif _short(name) in short:
+                node.input[i] = short[_short(name)]
+
+
+def _short(tensor_name: str) -> str:
+    return tensor_name[:-2] if tensor_name.endswith(":0") else tensor_name
+
+
+def prune(graph_def: Any, roots: Sequence[str], keep: Sequence[str] = ()) -> None:
+    """Delete the nodes and functions that the roots do not need."""
+    nodes = {node.name: node for node in graph_def.node}
+    needed = set(keep)
+    stack = [node_of(root) for root in roots]
+    while stack:
+        name = stack.pop()
+        if name not in needed:
+            needed.add(name)
+            stack += [node_of(i) for i in nodes[name].input]
+    kept = [node for node in graph_def.node if node.name in needed]
+    functions = {f.signature.name: f for f in graph_def.library.function}
+    used: Dict[str, Any] = {}
+    bodies = [kept]
+    while bodies:
+        for node in bodies.pop():
+            for name in called_functions(node):
+                if name in functions and name not in used:
+                    used[name] = functions[name]
+                    bodies.append(functions[name].node_def)
+    library = [f for f in graph_def.library.function if f.signature.name in used]
+    gradients = [g for g in graph_def.library.gradient if g.function_name in used]
+    pruned = tf.compat.v1.GraphDef(versions=graph_def.versions)
+    pruned.node.extend(kept)
+    pruned.library.function.extend(library)
+    pruned.library.gradient.extend(gradients)
+    graph_def.CopyFrom(pruned)
+
+
+def called_functions(node: Any) -> List[str]:
+    """Names of the functions that a node may call."""
+    names = [node.op]
+    for attr in node.attr.values():
+        if attr.HasField("func"):
+            names.append(attr.func.name)
+        names += [func.name for func in attr.list.func]
+    return names
+
+
+# XLA inside a forked child hangs, devices and colocations name what only the user's graph has.
+_DROPPED_ATTRIBUTES = ("_XlaMustCompile", "_noinline", "_class", "_output_shapes")
+
+
+def clean(graph_def: Any) -> None:
+    """Strip what binds a graph to one process, device or compiler."""
+    for holder in graph_def.library.function:
+        for name in _DROPPED_ATTRIBUTES:
+            if name in holder.attr:
+                del holder.attr[name]
+    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+        for node in nodes:
+            node.device = ""
+            for name in _DROPPED_ATTRIBUTES:
+                if name in node.attr:
+                    del node.attr[name]

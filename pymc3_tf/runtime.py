@@ -1,0 +1,266 @@
+"""Runs programs in this process: sessions, threads, forks and XLA.
+
+Each process builds its own session for a program's graph when it first needs it; nothing of
+TensorFlow is pickled or inherited. Calls run on the calling thread, and data is resident: only
+parameters cross on each call.
+"""
+
+from __future__ import annotations
+
+import collections
+import faulthandler
+import os
+import threading
+import weakref
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from pymc3_tf.program import Program, TensorSpec
+
+# Seconds that the first call in a forked child may take. Longer than any build that was seen; a
+# thread of the parent that was inside TensorFlow at the fork can otherwise hang the child forever.
+FORK_TIMEOUT = 120
+
+_MEMO_BYTES = 1 << 23
+_MEMO_LARGEST_KEY = 1 << 16
+_MEMO_ENTRY_OVERHEAD = 1000
+_NOTHING: Dict[str, np.ndarray] = {}
+
+
+class Memo:
+    """The last results for small inputs, because samplers ask for the same point again.
+
+    NUTS evaluates the start of every trajectory, which was a point of the trajectory before it, and
+    a Deterministic is computed once more for each draw. Results are shared between the programs of
+    one graph.
+    """
+
+    def __init__(self) -> None:
+        self._entries: "collections.OrderedDict[bytes, Dict[str, np.ndarray]]"
+        self._entries = collections.OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: bytes) -> Dict[str, np.ndarray]:
+        """Return the results for a point by output node; empty if there are none."""
+        return self._entries.get(key, _NOTHING)
+
+    def add(self, key: bytes, results: Dict[str, np.ndarray]) -> None:
+        """Remember results, and forget the oldest if they are too many."""
+        known = self._entries.pop(key, None)
+        if known is not None:
+            self._bytes -= _entry_bytes(key, known)
+            results = {**known, **results}
+        self._entries[key] = results
+        self._bytes += _entry_bytes(key, results)
+        while self._bytes > _MEMO_BYTES:
+            self._bytes -= _entry_bytes(*self._entries.popitem(last=False))
+
+
+def _entry_bytes(key: bytes, results: Dict[str, np.ndarray]) -> int:
+    return _MEMO_ENTRY_OVERHEAD + len(key) + sum(a.nbytes for a in results.values())
+
+
+class _GraphSession:
+    """One TensorFlow session with the data of one graph, shared by the programs on that graph."""
+
+    def __init__(self, program: Program) -> None:
+        self.depth = _fork_depth
+        self.memo = Memo()
+        self.graph = tf.Graph()
+        # -1 runs every op on the calling thread: no hand-over to a pool, a fifth of the time.
+        config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
+        self.session = tf.compat.v1.Session(graph=self.graph, config=config)
+        self.run_options = tf.compat.v1.RunOptions()
+        if self.depth:
+            # The pool of the parent has no threads in a forked child; this one starts its own.
+            self.run_options.experimental.use_run_handler_pool = True
+        self.resident = {feed.node: self._keep(feed.node, feed.array) for feed in program.feeds}
+
+    def _keep(self, node: str, array: np.ndarray) -> tf.Tensor:
+        """Put data into a variable, which shares the memory of the (aligned) array."""
+        with self.graph.as_default():
+            placeholder = tf.compat.v1.placeholder(array.dtype, array.shape)
+            handle = tf.raw_ops.VarHandleOp(
+                dtype=placeholder.dtype, shape=array.shape, shared_name=node
+            )
+            assign = tf.raw_ops.AssignVariableOp(resource=handle, value=placeholder)
+            read = tf.raw_ops.ReadVariableOp(resource=handle, dtype=placeholder.dtype)
+        self.session.run(assign, {placeholder: array}, options=self.run_options)
+        read.set_shape(array.shape)
+        return read
+
+    def make_callable(
+        self, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
+    ) -> Callable[..., List[np.ndarray]]:
+        """Return the fastest call that the installed TensorFlow has."""
+        make = getattr(self.session, "_make_callable_from_options", None)
+        if make is None:
+            return self.session.make_callable(list(outputs), list(inputs))
+        options = config_pb2.CallableOptions()
+        options.feed.extend(t.name for t in inputs)
+        options.fetch.extend(t.name for t in outputs)
+        options.run_options.CopyFrom(self.run_options)
+        return make(options)
+
+
+class Function:
+    """A program, ready to be called in this process.
+
+    Attributes
+    ----------
+    calls : int
+        How many times TensorFlow was called; results from the memo do not count.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.calls = 0
+        self.home = _graph_session(program)
+        self.depth = self.home.depth
+        self._nodes = [spec.node for spec in program.outputs]
+        self._fixed = [
+            (i, spec) for i, spec in enumerate(program.inputs) if spec.shape not in ((), None)
+        ]
+        static = all(spec.shape is not None and None not in spec.shape for spec in program.inputs)
+        self._shapes_vary = not static
+        with self.home.graph.as_default():
+            inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in program.inputs]
+            outputs = self._build(inputs)
+        self._call = self.home.make_callable(inputs, outputs)
+        self._prefix = ",".join(spec.node for spec in program.inputs).encode()
+
+    def _build(self, inputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
+        resident = self.home.resident
+        nodes = [spec.node for spec in self.program.inputs] + list(resident)
+
+        def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
+            return self.program.build(dict(zip(nodes, tensors)))
+
+        # XLA hangs in a forked child; the plain graph gives the same numbers there.
+        if self.program.jit_compile and not self.depth:
+            run = tf.function(run, autograph=False, jit_compile=True)
+        return list(run(*inputs, *resident.values()))
+
+    def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Evaluate the program.
+
+        Parameters
+        ----------
+        values : sequence of ndarray
+            One for each input of the program, of its dtype.
+
+        Returns
+        -------
+        list of ndarray
+            One for each output. They are the caller's own, to change or to keep.
+
+        Raises
+        ------
+        ValueError
+            If a value does not have the shape that the graph was built for.
+        """
+        for i, spec in self._fixed:
+            _check_shape(values[i], spec)
+        key = b"".join([self._prefix, *[v.tobytes() for v in values]])
+        if self._shapes_vary:
+            key += repr([v.shape for v in values]).encode()
+        known = self.home.memo.get(key)
+        try:
+            return [known[node].copy() for node in self._nodes]
+        except KeyError:
+            pass
+        results = self._call(*values)
+        self.calls += 1
+        results = dict(zip(self._nodes, map(np.asarray, results)))
+        if len(key) <= _MEMO_LARGEST_KEY:
+            self.home.memo.add(key, results)
+        # Copies, because a result can share the memory of a feed, a constant or an input.
+        return [results[node].copy() for node in self._nodes]
+
+
+def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:
+    # TensorFlow does not look at the shapes that it is fed through a callable.
+    shape = value.shape
+    assert spec.shape is not None
+    if len(shape) != len(spec.shape) or any(
+        n is not None and n != m for n, m in zip(spec.shape, shape)
+    ):
+        raise ValueError(
+            f"{spec.label!r} was declared with shape {spec.shape} and now has shape {shape}. "
+            "Declare it with pm.Data, or build the placeholder with None for what may change."
+        )
+
+
+# -- one of each per process ------------------------------------------------------------------
+
+_lock = threading.RLock()
+_fork_depth = 0
+_functions: "weakref.WeakValueDictionary[str, Function]" = weakref.WeakValueDictionary()
+_sessions: "weakref.WeakValueDictionary[str, _GraphSession]" = weakref.WeakValueDictionary()
+# Sessions of the parent: closing one in a child would wait for threads that are not there.
+_inherited: List[Any] = []
+
+
+def function(program: Program) -> Function:
+    """Return the program's function in this process; build it if this is the first call."""
+    known: Optional[Function] = program.__dict__.get("_function")
+    if known is not None and known.depth == _fork_depth:
+        return known
+    with _lock:
+        found = _functions.get(program.key)
+        if found is None:
+            found = _guarded(Function, program)
+            _functions[program.key] = found
+        # The program keeps its function alive, and with the last such program it goes.
+        program.__dict__["_function"] = found
+    return found
+
+
+def evaluate(program: Program, values: Sequence[Any]) -> List[np.ndarray]:
+    """Evaluate a program for values that are cast to its dtypes."""
+    arrays = [np.asarray(v, spec.dtype) for v, spec in zip(values, program.inputs)]
+    return function(program)(arrays)
+
+
+def live_functions() -> List[Function]:
+    """Return the functions that exist in this process."""
+    return list(_functions.values())
+
+
+def _graph_session(program: Program) -> _GraphSession:
+    session = _sessions.get(program.graph_key)
+    if session is None:
+        session = _GraphSession(program)
+        _sessions[program.graph_key] = session
+    return session
+
+
+def _guarded(build: Callable[[Program], Function], program: Program) -> Function:
+    if _fork_depth > 1:
+        raise RuntimeError(
+            "a process forked by a forked process cannot use TensorFlow. Start the chains from the "
+            "main process, or use multiprocessing's 'forkserver' or 'spawn' start method."
+        )
+    if not _fork_depth:
+        return build(program)
+    faulthandler.dump_traceback_later(FORK_TIMEOUT, exit=True)
+    try:
+        return build(program)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _fork_depth, _functions, _sessions
+    _lock = threading.RLock()
+    _fork_depth += 1
+    _inherited.extend(_functions.values())
+    _inherited.extend(_sessions.values())
+    _functions, _sessions = weakref.WeakValueDictionary(), weakref.WeakValueDictionary()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
