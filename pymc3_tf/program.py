@@ -248,7 +248,12 @@ class Program:
             The outputs.
         """
         graph_def = tf.compat.v1.GraphDef.FromString(self.graph_def)
+        outputs = [f"{spec.node}:0" for spec in self.outputs]
         for node in graph_def.node:
+            if f"{node.name}:0" in outputs and node_of(node.input[0]) not in tensors:
+                # What an output names, rather than one more op to run on each call.
+                source = node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
+                outputs[outputs.index(f"{node.name}:0")] = source
             if node.op == "PlaceholderWithDefault" and node.name not in tensors:
                 # As an Identity it can be folded away with what depends on it.
                 node.op = "Identity"
@@ -258,7 +263,7 @@ class Program:
         return tf.import_graph_def(
             graph_def,
             input_map={f"{node}:0": tensor for node, tensor in tensors.items()},
-            return_elements=[f"{spec.node}:0" for spec in self.outputs],
+            return_elements=outputs,
             name="program",
         )
 

@@ -12,7 +12,7 @@ import faulthandler
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +27,9 @@ FORK_TIMEOUT = 120
 _MEMO_BYTES = 1 << 23
 _MEMO_LARGEST_KEY = 1 << 16
 _MEMO_ENTRY_OVERHEAD = 1000
-_NOTHING: Dict[str, np.ndarray] = {}
+_NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
+# Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
+_CONSTANT_BYTES = 1 << 16
 
 
 class Memo:
@@ -39,28 +41,21 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._entries: "collections.OrderedDict[bytes, Dict[str, np.ndarray]]"
+        self._entries: "collections.OrderedDict[bytes, Tuple[Dict[str, Any], int]]"
         self._entries = collections.OrderedDict()
         self._bytes = 0
 
-    def get(self, key: bytes) -> Dict[str, np.ndarray]:
+    def get(self, key: bytes) -> Dict[str, Any]:
         """Return the results for a point by output node; empty if there are none."""
-        return self._entries.get(key, _NOTHING)
+        return self._entries.get(key, _NOTHING)[0]
 
-    def add(self, key: bytes, results: Dict[str, np.ndarray]) -> None:
-        """Remember results, and forget the oldest if they are too many."""
-        known = self._entries.pop(key, None)
-        if known is not None:
-            self._bytes -= _entry_bytes(key, known)
-            results = {**known, **results}
-        self._entries[key] = results
-        self._bytes += _entry_bytes(key, results)
+    def add(self, key: bytes, results: Dict[str, Any], size: int) -> None:
+        """Remember results of about ``size`` bytes, and forget the oldest if they are too many."""
+        known, before = self._entries.get(key, _NOTHING)
+        self._entries[key] = {**known, **results}, before + size
+        self._bytes += size
         while self._bytes > _MEMO_BYTES:
-            self._bytes -= _entry_bytes(*self._entries.popitem(last=False))
-
-
-def _entry_bytes(key: bytes, results: Dict[str, np.ndarray]) -> int:
-    return _MEMO_ENTRY_OVERHEAD + len(key) + sum(a.nbytes for a in results.values())
+            self._bytes -= self._entries.popitem(last=False)[1][1]
 
 
 class _GraphSession:
@@ -82,6 +77,8 @@ class _GraphSession:
     def _keep(self, node: str, array: np.ndarray) -> tf.Tensor:
         """Put data into a variable, which shares the memory of the (aligned) array."""
         with self.graph.as_default():
+            if array.nbytes <= _CONSTANT_BYTES:
+                return tf.constant(array)
             placeholder = tf.compat.v1.placeholder(array.dtype, array.shape)
             handle = tf.raw_ops.VarHandleOp(
                 dtype=placeholder.dtype, shape=array.shape, shared_name=node
@@ -128,8 +125,12 @@ class Function:
         self._shapes_vary = not static
         with self.home.graph.as_default():
             inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in program.inputs]
-            outputs = self._build(inputs)
+            # TensorFlow takes the shape of what is fed as unknown, whatever the placeholder says.
+            # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
+            ensured = [tf.ensure_shape(x, s.shape) for x, s in zip(inputs, program.inputs)]
+            outputs = self._build(ensured)
         self._call = self.home.make_callable(inputs, outputs)
+        self._entry_bytes = 0
         self._prefix = ",".join(spec.node for spec in program.inputs).encode()
 
     def _build(self, inputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
@@ -167,18 +168,21 @@ class Function:
         key = b"".join([self._prefix, *[v.tobytes() for v in values]])
         if self._shapes_vary:
             key += repr([v.shape for v in values]).encode()
-        known = self.home.memo.get(key)
-        try:
-            return [known[node].copy() for node in self._nodes]
-        except KeyError:
-            pass
+        memo = self.home.memo
+        known = memo.get(key)
+        if known:
+            try:
+                return [np.array(known[node]) for node in self._nodes]
+            except KeyError:
+                pass
         results = self._call(*values)
         self.calls += 1
-        results = dict(zip(self._nodes, map(np.asarray, results)))
         if len(key) <= _MEMO_LARGEST_KEY:
-            self.home.memo.add(key, results)
+            if self._shapes_vary or not self._entry_bytes:
+                self._entry_bytes = _MEMO_ENTRY_OVERHEAD + len(key) + sum(r.nbytes for r in results)
+            memo.add(key, dict(zip(self._nodes, results)), self._entry_bytes)
         # Copies, because a result can share the memory of a feed, a constant or an input.
-        return [results[node].copy() for node in self._nodes]
+        return [np.array(result) for result in results]
 
 
 def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:
