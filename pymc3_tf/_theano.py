@@ -7,12 +7,15 @@ package has to be imported before PyMC3, or THEANO_FLAGS has to have ``blas__ldf
 
 import os
 import sys
+import warnings
 
 
 def _mend_blas_information() -> None:
     if "theano" in sys.modules or "blas__ldflags" in os.environ.get("THEANO_FLAGS", ""):
         return
-    import numpy.distutils.__config__ as build
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import numpy.distutils.__config__ as build
 
     if hasattr(build, "blas_opt_info"):
         return

@@ -110,14 +110,16 @@ def same_key(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, str) and isinstance(b, str) and a == b)
 
 
-def find_value(source: Source, given: Sequence[Any], value: Any) -> Any:
+def find_value(
+    source: Source, params: Sequence[Any], feeds: Sequence[Any], value: Any
+) -> Any:
     """Check the keys of a declaration, and find the one that stands for the random variable.
 
     Parameters
     ----------
     source : tf.Tensor or callable
         The log density.
-    given : sequence
+    params, feeds : sequence
         Keys of ``params`` and ``feed_dict``.
     value : tf.Tensor, str or None
         What the user named as the value.
@@ -127,6 +129,7 @@ def find_value(source: Source, given: Sequence[Any], value: Any) -> Any:
     tf.Tensor, str or None
         None if all inputs are given.
     """
+    given = [*params, *feeds]
     for i, key in enumerate(given):
         if any(same_key(key, other) for other in given[:i]):
             label = key if isinstance(key, str) else node_of(key.name)
@@ -134,7 +137,7 @@ def find_value(source: Source, given: Sequence[Any], value: Any) -> Any:
                 f"{label!r} is both in params and in feed_dict. Leave it in one of them."
             )
     if callable(source):
-        return _find_argument(source, given, value)
+        return _find_argument(source, params, given, value)
     (logp,) = tensors_of(source, "logp")[:1]
     tensors = [graph_tensor(key, logp.graph, "params or feed_dict", "logp") for key in given]
     if value is not None:
@@ -150,7 +153,9 @@ def find_value(source: Source, given: Sequence[Any], value: Any) -> Any:
     return unfed[0] if unfed else None
 
 
-def _find_argument(function: Callable[..., Any], given: Sequence[Any], value: Any) -> Any:
+def _find_argument(
+    function: Callable[..., Any], params: Sequence[Any], given: Sequence[Any], value: Any
+) -> Any:
     names, required, takes_any = arguments_of(function, "logp")
     for key in [*given, value]:
         if key is None or isinstance(key, str) and (key in names or takes_any):
@@ -163,7 +168,7 @@ def _find_argument(function: Callable[..., Any], given: Sequence[Any], value: An
         raise DeclarationError(
             f"{key!r} is not an argument of logp. Its arguments are: {', '.join(names)}."
         )
-    if value is None and names and names[0] not in given and names[0] in required:
+    if value is None and names and names[0] not in params and names[0] in required:
         value = names[0]
     unfed = [name for name in required if name not in given and name != value]
     if unfed:
@@ -230,6 +235,7 @@ def _capture_tensors(
     with graph.as_default(), tf.name_scope(_SCOPE):
         gradients = _add_gradients(outputs, tensors if differentiable else (), name)
     graph_def = _as_graph_def(graph, name)
+    clean(graph_def)
     detached = _detach(graph_def, tensors)
     gradients = gradients.renamed(detached)
     arguments = [detached.get(t.name, t.name) for t in tensors]
@@ -423,6 +429,7 @@ def _capture_function(
     # The names inside; what the trace returns are copies of them.
     gradients = traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
+    clean(graph_def)
     prune(graph_def, gradients.names)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
@@ -657,8 +664,7 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
     bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
     if not any(node.op in calls for body in bodies for node in body):
         return graph_def
-    # XLA's functions and those marked so would stay; loops have to, their gradient is known.
-    clean(graph_def)
+    # Loops have to stay as they are: their gradient is known.
     _lower_control_flow(graph_def, False)
     meta_graph = tf.compat.v1.MetaGraphDef(graph_def=graph_def)
     keep = [node.name for node in graph_def.node if node.op == "Placeholder"]

@@ -44,8 +44,8 @@ class TFDensity(pm.Continuous):
     value : tf.Tensor or str, optional
         The tensor, or the name of the argument, that stands for the random variable itself.
         Default: the one placeholder that `params` and `feed_dict` leave open; for a function, its
-        first argument if they leave it open. If nothing is left open there is no value, and the
-        density is the likelihood of all that is fed.
+        first argument unless it is in `params`. Otherwise there is no value, and the density is
+        the likelihood of all that is fed.
     feed_dict : dict, optional
         Data: arrays or ``pm.Data``, by tensor or argument name. Arrays stay in TensorFlow's memory.
         If the value is among them, the variable is observed.
@@ -96,7 +96,7 @@ class TFDensity(pm.Continuous):
         if name is _Unpickling:
             return super().__new__(cls, name)
         feeds = given_by(feed_dict, "feed_dict")
-        value = find_value(logp, [g.key for g in given_by(params, "params") + feeds], value)
+        value = _find_value(logp, given_by(params, "params"), feeds, value)
         observed = kwargs.pop("observed", None)
         data = [g for g in feeds if value is not None and same_key(g.key, value)]
         if observed is not None and (data or value is None):
@@ -140,8 +140,14 @@ class TFDensity(pm.Continuous):
         _data: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.given = given_by(params, "params") + given_by(feed_dict, "feed_dict")
-        self.value = find_value(logp, [g.key for g in self.given], value)
+        parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
+        self.given = parameters + feeds
+        self.value = _find_value(logp, parameters, feeds, value)
+        if any(same_key(g.key, self.value) for g in self.given):
+            raise DeclarationError(
+                "TFDensity.dist has no data: leave the value out of feed_dict, and give the data "
+                "to the variable that is made of it."
+            )
         self._source: Optional[Dict[str, Any]] = dict(
             source=logp, session=session, jit_compile=jit_compile
         )
@@ -240,7 +246,8 @@ class TFDensity(pm.Continuous):
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs.
         given = [g._replace(key=None) for g in self.given]
-        return {**self.__dict__, "_source": None, "given": given}
+        value = None if self.value is None else "value"
+        return {**self.__dict__, "_source": None, "given": given, "value": value}
 
     @property
     def _variables(self) -> List[Any]:
@@ -285,10 +292,18 @@ class TFDensity(pm.Continuous):
             {spec.node: g.source for spec, g in zip(program.inputs[free:], arrays)}
         )
         tests = ([test_value] if value else []) + [_test_value(g.source) for g in variables]
-        return _checked(program, np.shape(test_value) if value else None, tests)
+        if value and test_value is not None:
+            shape = np.shape(test_value)
+        return _checked(program, shape if value else None, tests)
 
 
-def _checked(program: Program, value_shape: Optional[Tuple[int, ...]], tests: List[Any]) -> Program:
+def _find_value(
+    logp: Source, parameters: Sequence[Given], feeds: Sequence[Given], value: Any
+) -> Any:
+    return find_value(logp, [g.key for g in parameters], [g.key for g in feeds], value)
+
+
+def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
     """Check that the output can be a log density, and settle its rank."""
     if len(program.outputs) != 1:
         raise DeclarationError(
@@ -307,7 +322,7 @@ def _checked(program: Program, value_shape: Optional[Tuple[int, ...]], tests: Li
             "TensorFlow does not know the rank of logp. Say it with tf.ensure_shape(logp, []), or "
             "with None for each unknown dimension."
         )
-    known = value_shape is not None and None not in shape
+    known = value_shape is not None and None not in (*value_shape, *shape)
     if known and shape != value_shape[: len(shape)]:  # type: ignore[index]
         raise DeclarationError(
             f"logp has shape {shape}, and the value has shape {value_shape}. It has to be a "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
-import tensorflow as tf
 import theano
 import theano.tensor as tt
 from theano.compile.sharedvalue import SharedVariable
@@ -44,7 +43,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
         value = value.data
     if isinstance(value, Variable):
         return value
-    label = key if isinstance(key, str) else getattr(key, "name", key)
+    label = key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
     if np.ma.is_masked(value):
         raise DeclarationError(
             f"{argument}: {label!r} has masked entries, which only the observed value can have. "
@@ -56,7 +55,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
             return tt.as_tensor_variable(value)
         if array.dtype.kind in "biuf":
             return array
-    except (TypeError, ValueError, tf.errors.OpError, NotImplementedError, theano.tensor.AsTensorError):
+    except (TypeError, ValueError, NotImplementedError):
         pass
     raise DeclarationTypeError(
         f"{argument}: {label!r} is {value!r} ({type(value).__name__}). Give a PyMC3 variable, a "

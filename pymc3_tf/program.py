@@ -163,6 +163,9 @@ class Program:
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    def __deepcopy__(self, memo: Any) -> Program:
+        return self
+
     @property
     def is_scalar(self) -> bool:
         """Whether the program has one output, known to be a floating scalar."""
@@ -286,8 +289,10 @@ class Program:
             nodes = [spec.node for spec in self.inputs] + list(bound)
             outputs = self.build(dict(zip(nodes, placeholders)))
             gradients = add_gradients(outputs, placeholders)
+        graph_def = graph.as_graph_def()
+        clean(graph_def)
         program = assemble(
-            graph.as_graph_def(),
+            graph_def,
             [dataclasses.replace(spec, like=None) for spec in self.inputs]
             + [TensorSpec(n, n, str(a.dtype), a.shape) for n, a in bound.items()],
             [p.name for p in placeholders],
@@ -379,7 +384,7 @@ def assemble(
     *,
     jit_compile: bool = False,
 ) -> Program:
-    """Make a program of a ``GraphDef`` without variables.
+    """Make a program of a clean ``GraphDef`` without variables.
 
     Parameters
     ----------
@@ -447,7 +452,6 @@ def assemble(
     graph_def.node.extend(new_nodes)
     rewire(graph_def, replaced)
     prune(graph_def, [n.name for n in new_nodes if n.op == "Identity"], [s.node for s in inputs])
-    clean(graph_def)
     return Program(
         graph_def=graph_def.SerializeToString(deterministic=True),
         inputs=tuple(inputs),

@@ -10,7 +10,8 @@ from typing import Any, Dict, List, Tuple
 
 from theano.compile.mode import optdb
 from theano.graph.basic import Apply, ancestors
-from theano.graph.opt import GlobalOptimizer
+from theano.graph.opt import GlobalOptimizer, MergeOptimizer
+from theano.graph.toolbox import ReplaceValidate
 
 from pymc3_tf.op import TensorFlowOp, apply
 
@@ -20,12 +21,11 @@ class MergeValueAndGradient(GlobalOptimizer):
 
     def add_requirements(self, fgraph: Any) -> None:
         """Let the graph check each replacement."""
-        from theano.graph.toolbox import ReplaceValidate
-
         fgraph.attach_feature(ReplaceValidate())
 
     def apply(self, fgraph: Any) -> None:
         """Rewrite the graph in place."""
+        MergeOptimizer().optimize(fgraph)
         nodes: Dict[Tuple[str, Tuple[Any, ...]], Apply] = {}
         for node in fgraph.toposort():
             if isinstance(node.op, TensorFlowOp):
@@ -51,7 +51,8 @@ def _merge(fgraph: Any, forward: Apply, vjp: Apply) -> None:
     )
 
 
-# After canonicalization, when equal inputs are one variable; before fusion hides anything.
+# After specialization, which frees the upstream gradient of a sum from the value (it is filled with
+# ones by shape), and before fusion and in-place operations.
 optdb.register(
-    "pymc3_tf_merge_value_and_gradient", MergeValueAndGradient(), 1.5, "fast_run", "fast_compile"
+    "pymc3_tf_merge_value_and_gradient", MergeValueAndGradient(), 2.2, "fast_run", "fast_compile"
 )

@@ -7,8 +7,10 @@ parameters cross on each call.
 
 from __future__ import annotations
 
+import atexit
 import collections
 import faulthandler
+import functools
 import os
 import threading
 import weakref
@@ -113,11 +115,10 @@ class Function:
     """
 
     def __init__(self, program: Program) -> None:
-        self.program = program
         self.calls = 0
         self.home = _graph_session(program)
         self.depth = self.home.depth
-        self._nodes = [spec.node for spec in program.outputs]
+        self.nodes = [spec.node for spec in program.outputs]
         self._fixed = [
             (i, spec) for i, spec in enumerate(program.inputs) if spec.shape not in ((), None)
         ]
@@ -128,20 +129,22 @@ class Function:
             # TensorFlow takes the shape of what is fed as unknown, whatever the placeholder says.
             # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
             ensured = [tf.ensure_shape(x, s.shape) for x, s in zip(inputs, program.inputs)]
-            outputs = self._build(ensured)
-        self._call = self.home.make_callable(inputs, outputs)
+            outputs = self._build(program, ensured)
+        self._call: Callable[..., List[Any]] = self.home.make_callable(inputs, outputs)
+        if self.depth:
+            self._call = _guarded(self._call, then=functools.partial(setattr, self, "_call"))
         self._entry_bytes = 0
         self._prefix = ",".join(spec.node for spec in program.inputs).encode()
 
-    def _build(self, inputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
+    def _build(self, program: Program, inputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
         resident = self.home.resident
-        nodes = [spec.node for spec in self.program.inputs] + list(resident)
+        nodes = [spec.node for spec in program.inputs] + list(resident)
 
         def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
-            return self.program.build(dict(zip(nodes, tensors)))
+            return program.build(dict(zip(nodes, tensors)))
 
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
-        if self.program.jit_compile and not self.depth:
+        if program.jit_compile and not self.depth:
             run = tf.function(run, autograph=False, jit_compile=True)
         return list(run(*inputs, *resident.values()))
 
@@ -172,7 +175,7 @@ class Function:
         known = memo.get(key)
         if known:
             try:
-                return [np.array(known[node]) for node in self._nodes]
+                return [np.array(known[node]) for node in self.nodes]
             except KeyError:
                 pass
         results = self._call(*values)
@@ -180,9 +183,18 @@ class Function:
         if len(key) <= _MEMO_LARGEST_KEY:
             if self._shapes_vary or not self._entry_bytes:
                 self._entry_bytes = _MEMO_ENTRY_OVERHEAD + len(key) + sum(r.nbytes for r in results)
-            memo.add(key, dict(zip(self._nodes, results)), self._entry_bytes)
+            memo.add(key, dict(zip(self.nodes, results)), self._entry_bytes)
         # Copies, because a result can share the memory of a feed, a constant or an input.
         return [np.array(result) for result in results]
+
+
+    def release(self) -> None:
+        """Give up the call."""
+        self._call = _released
+
+
+def _released(*values: Any) -> List[Any]:
+    raise RuntimeError("the interpreter is shutting down: TensorFlow cannot be called any more")
 
 
 def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:
@@ -216,7 +228,8 @@ def function(program: Program) -> Function:
     with _lock:
         found = _functions.get(program.key)
         if found is None:
-            found = _guarded(Function, program)
+            _refuse_nested_fork()
+            found = _guarded(Function)(program) if _fork_depth else Function(program)
             _functions[program.key] = found
         # The program keeps its function alive, and with the last such program it goes.
         program.__dict__["_function"] = found
@@ -242,19 +255,27 @@ def _graph_session(program: Program) -> _GraphSession:
     return session
 
 
-def _guarded(build: Callable[[Program], Function], program: Program) -> Function:
+def _refuse_nested_fork() -> None:
     if _fork_depth > 1:
         raise RuntimeError(
             "a process forked by a forked process cannot use TensorFlow. Start the chains from the "
             "main process, or use multiprocessing's 'forkserver' or 'spawn' start method."
         )
-    if not _fork_depth:
-        return build(program)
-    faulthandler.dump_traceback_later(FORK_TIMEOUT, exit=True)
-    try:
-        return build(program)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+
+
+def _guarded(call: Callable[..., Any], then: Callable[..., Any] = lambda call: None) -> Any:
+    """Let a call end the process rather than hang; tell ``then`` that the bare call is safe."""
+
+    def guarded(*args: Any) -> Any:
+        faulthandler.dump_traceback_later(FORK_TIMEOUT, exit=True)
+        try:
+            result = call(*args)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        then(call)
+        return result
+
+    return guarded
 
 
 def _after_fork_in_child() -> None:
@@ -268,3 +289,10 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@atexit.register
+def _release() -> None:
+    # Later, when TensorFlow's modules are gone, releasing them would print errors.
+    for live in live_functions():
+        live.release()

@@ -1,0 +1,413 @@
+"""Benchmark: fitting a line, by TFDensity and by the ways that there are besides it.
+
+    python tests/benchmarks/line.py [--quick] [--output DIR]
+
+prints a table of ratios, and writes ``line.json`` (all that was measured) and ``line.png``. All
+methods take turns in one run, so that whatever else the machine does meets all of them.
+"""
+
+import quiet  # noqa: F401  # isort: skip
+from line_methods import METHODS, OURS, expected, line_data, new_points  # isort: skip
+
+import argparse
+import collections
+import concurrent.futures
+import datetime
+import gc
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import chart
+import fresh_process
+import numpy as np
+import pymc3 as pm
+import tensorflow as tf
+import theano
+
+from pymc3_tf import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FULL = {
+    # points of the line: (rounds, evaluations in a round)
+    "evaluations": {50: (30, 1000), 10_000: (30, 200), 1_000_000: (40, 8)},
+    "sampling": {"points": 50, "draws": 1000, "tune": 1000, "repetitions": 5},
+    "memory": {"points": 1_000_000, "repetitions": 2},
+    "declarations": 15,
+    "imports": 5,
+}
+QUICK = {
+    "evaluations": {50: (3, 50), 10_000: (3, 20), 1_000_000: (3, 2)},
+    "sampling": {"points": 50, "draws": 50, "tune": 50, "repetitions": 1},
+    "memory": {"points": 1_000_000, "repetitions": 1},
+    "declarations": 3,
+    "imports": 1,
+}
+SEED = 42
+START = time.perf_counter()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="try out the benchmark, not the code")
+    parser.add_argument("--output", type=Path, help="folder of line.json and line.png")
+    arguments = parser.parse_args()
+    output = arguments.output
+    if output is None and not arguments.quick:
+        output = ROOT / "docs" / "benchmarks"
+    settings = QUICK if arguments.quick else FULL
+
+    results = {"date": datetime.date.today().isoformat(), "versions": versions()}
+    results["machine"] = machine()
+    results["settings"] = settings
+    results["labels"] = {name: method.label for name, method in METHODS.items()}
+    results["evaluation"] = {
+        str(n): time_evaluations(n, *size) for n, size in settings["evaluations"].items()
+    }
+    results["sampling"] = time_sampling(**settings["sampling"])
+    results["declaration"] = time_declarations(settings["declarations"])
+    results["memory"] = measure_memory(**settings["memory"])
+    results["import"] = time_imports(settings["imports"])
+    results["machine"]["load_after"] = os.getloadavg()[0]
+    results["targets"] = targets(results)
+
+    print_tables(results)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "line.json").write_text(as_json(results) + "\n", encoding="utf-8")
+        chart.draw(results, output / "line.png")
+
+
+def progress(text):
+    print(f"{time.perf_counter() - START:4.0f} s: {text}", file=sys.stderr, flush=True)
+
+
+# -- what is measured -------------------------------------------------------------------------
+
+
+def time_evaluations(n, rounds, calls):
+    """Return microseconds per logp and gradient, each time at a new point."""
+    progress(f"logp and gradient of {n} points")
+    x, y = line_data(n)
+    methods = {name: method(x, y) for name, method in METHODS.items()}
+    rng = np.random.default_rng(SEED)
+    for method in methods.values():
+        check_numbers(method, x, y, new_points(rng, 2))
+    results = {name: {"microseconds": [], "tensorflow_calls": 0.0} for name in methods}
+    for turn in range(rounds):
+        points = new_points(rng, calls + 1)
+        # Another one goes first in each round.
+        for name in rotated(list(methods), turn):
+            method = methods[name]
+            first, *arguments = method.arguments(points)
+            method.evaluate(first)  # finds the caches as the others left them
+            before = method.tensorflow_calls()
+            seconds = time_calls(method.evaluate, arguments)
+            made = method.tensorflow_calls() - before
+            results[name]["microseconds"].append(round(seconds / calls * 1e6, 3))
+            results[name]["tensorflow_calls"] += made / calls / rounds
+    for name, result in results.items():
+        result["tensorflow_calls"] = round(result["tensorflow_calls"], 6)
+        if name in OURS:
+            assert result["tensorflow_calls"] == 1, (name, n, result["tensorflow_calls"])
+        summarize(result, "microseconds")
+    return results
+
+
+def rotated(names, turn):
+    start = turn % len(names)
+    return names[start:] + names[:start]
+
+
+def time_calls(function, arguments):
+    """Return seconds for calling a function with each of the arguments."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for argument in arguments:
+            function(argument)
+        return time.perf_counter() - start
+    finally:
+        gc.enable()
+
+
+def check_numbers(method, x, y, points):
+    """Assert that a method computes the model: all of it but a constant."""
+    found = [method.logp_and_gradient(point) for point in points]
+    wanted = [expected(x, y, point, method.transformed) for point in points]
+    for (_, gradient), (_, wanted_gradient) in zip(found, wanted):
+        np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-7, atol=1e-7 * len(x))
+    np.testing.assert_allclose(
+        found[1][0] - found[0][0], wanted[1][0] - wanted[0][0], rtol=1e-7, atol=1e-9 * len(x)
+    )
+
+
+def summarize(result, key):
+    result["minimum"], result["maximum"] = min(result[key]), max(result[key])
+    result["median"] = statistics.median(result[key])
+
+
+def time_sampling(points, draws, tune, repetitions):
+    """Return draws per second (tuning included) and leapfrog steps of ``pm.sample``.
+
+    All methods have the same seed, another one for each repetition: at the same points as before,
+    TFDensity would find results that it remembers.
+    """
+    x, y = line_data(points)
+    methods = {name: METHODS[name](x, y) for name in METHODS if name != "bare"}
+    results = {name: collections.defaultdict(list) for name in methods}
+    for turn in range(repetitions):
+        chains = {}
+        for name in rotated(list(methods), turn):
+            progress(f"pm.sample, {turn + 1} of {repetitions}: {METHODS[name].label}")
+            before = methods[name].tensorflow_calls()
+            trace = draw_chain(methods[name].model, draws, tune, SEED + turn)
+            calls = methods[name].tensorflow_calls() - before
+            start, took, leapfrogs = (trace.get_sampler_stats(key) for key in SAMPLER_STATS)
+            seconds = start[-1] + took[-1] - start[0]
+            chains[name] = trace["m"]
+            result = results[name]
+            result["draws_per_second"].append(round((draws + tune) / seconds, 3))
+            result["microseconds_per_leapfrog"].append(round(seconds / leapfrogs.sum() * 1e6, 3))
+            result["leapfrogs"].append(int(leapfrogs.sum()))
+            result["tensorflow_calls_per_leapfrog"].append(round(calls / leapfrogs.sum(), 4))
+        for name, chain in chains.items():
+            difference = np.abs(chain - chains["pymc3"]).max()
+            results[name]["largest_difference_from_pymc3"].append(float(difference))
+    for result in results.values():
+        summarize(result, "draws_per_second")
+    return results
+
+
+# Times of the sampler itself: neither Theano's compiler nor start values are in them.
+SAMPLER_STATS = ("perf_counter_start", "perf_counter_diff", "tree_size")
+
+
+def draw_chain(model, draws, tune, seed):
+    with model, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pm.sample(
+            draws,
+            tune=tune,
+            chains=1,
+            cores=1,
+            random_seed=seed,
+            progressbar=False,
+            discard_tuned_samples=False,
+            compute_convergence_checks=False,
+            return_inferencedata=False,
+        )
+
+
+def time_declarations(repetitions):
+    """Return seconds for declaring a density of 50 points in a model, each time with new data."""
+    progress("declaring")
+    results = {}
+    for name in OURS:
+        seconds = []
+        for k in range(repetitions + 1):
+            x, y = line_data(50)
+            seconds.append(METHODS[name](x, y + k).declaration_seconds)
+        results[name] = {"seconds": [round(s, 5) for s in seconds[1:]]}
+        summarize(results[name], "seconds")
+    return results
+
+
+def measure_memory(points, repetitions):
+    """Return how often the data is in memory, the user's own arrays included.
+
+    From the growth for ``points`` the growth for 50 points is subtracted: the price of a model.
+    """
+    progress(f"memory with {points} points")
+    tasks = [(name, n, k) for name in METHODS for n in (50, points) for k in range(repetitions)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda task: fresh_process.memory(*task[:2]), tasks))
+    results = {}
+    for name in METHODS:
+        small, large = (
+            [run for task, run in zip(tasks, runs) if task[:2] == (name, n)] for n in (50, points)
+        )
+        results[name] = {f"{n}": r for n, r in ((50, small), (points, large))}
+        data = large[0]["data"]
+        for key, result in (("growth", "times_data"), ("peak", "times_data_peak")):
+            least, most = (statistics.median(run[key] for run in each) for each in (small, large))
+            results[name][result] = round(1 + (most - least) / data, 3)
+    return results
+
+
+def time_imports(repetitions):
+    """Return seconds for importing tensorflow and pymc3, and what pymc3_tf adds."""
+    progress("imports")
+    fresh_process.imports()  # writes bytecode, fills the disk cache
+    runs = [fresh_process.imports() for _ in range(repetitions)]
+    results = {}
+    for key in ("libraries", "added", "all"):
+        results[key] = {"seconds": [round(run[key], 4) for run in runs]}
+        summarize(results[key], "seconds")
+    return results
+
+
+# -- what comes of it -------------------------------------------------------------------------
+
+
+def targets(results):
+    """Return one entry for each target: the bound, what was measured, whether it was reached.
+
+    Ratios of times are those of the fastest rounds, which other processes disturbed least;
+    ``by_medians`` has the medians of the ratios of each round.
+    """
+    every = results["evaluation"]
+    small, large = every["50"], every["1000000"]
+    sampling, memory = results["sampling"], results["memory"]
+    calls = {table[name]["tensorflow_calls"] for table in every.values() for name in OURS}
+    us, draws = "microseconds", "draws_per_second"
+    return [
+        target(
+            "logp and gradient at 50 points: two session.run take this many times TFDensity's time",
+            *ratios(small, "two_op", "density", us, min),
+            at_least=15,
+        ),
+        target(
+            "logp and gradient at 50 points: TFDensity takes this many times plain PyMC3's time",
+            *ratios(small, "density", "pymc3", us, min),
+            at_most=2,
+        ),
+        target(
+            "pm.sample at 50 points: draws/s of TFDensity by those of two session.run",
+            *ratios(sampling, "density", "two_op", draws, max),
+            at_least=4.7,
+        ),
+        target(
+            "pm.sample at 50 points: draws/s of TFDensity by those of plain PyMC3",
+            *ratios(sampling, "density", "pymc3", draws, max),
+            at_least=0.75,
+        ),
+        target(
+            "logp and gradient at 1e6 points: TFDensity takes this many times the bare callable's",
+            *ratios(large, "density", "bare", us, min),
+            at_most=1.1,
+        ),
+        target(
+            # To a tenth: what else comes and goes in a process is some percent of the data.
+            "memory with 1e6 points: the data is in it this many times",
+            round(memory["density"]["times_data"], 1),
+            at_most=2,
+        ),
+        target("TensorFlow calls per logp and gradient", max(calls), at_most=1),
+        target(
+            "seconds that importing pymc3_tf adds", results["import"]["added"]["median"], at_most=0.15
+        ),
+        target(
+            "seconds to declare a density", results["declaration"]["density"]["median"], at_most=0.2
+        ),
+    ]
+
+
+def ratios(table, over, under, key, best):
+    """Return the ratio of the best rounds, and the median of the ratios of each round."""
+    over, under = table[over][key], table[under][key]
+    return best(over) / best(under), statistics.median(a / b for a, b in zip(over, under))
+
+
+def target(text, value, by_medians=None, *, at_least=None, at_most=None):
+    reached = value >= at_least if at_most is None else value <= at_most
+    entry = {"text": text, "value": round(value, 4)}
+    if by_medians is not None:
+        entry["by_medians"] = round(by_medians, 4)
+    entry["target"] = f">= {at_least}" if at_most is None else f"<= {at_most}"
+    return {**entry, "reached": bool(reached)}
+
+
+def print_tables(results):
+    labels, every = results["labels"], results["evaluation"]
+    print("\nlogp and gradient: microseconds in the fastest round (and times TFDensity's)")
+    rows = [["", *(f"{int(n):,} points" for n in every), "TensorFlow calls"]]
+    for name, label in labels.items():
+        cells = [
+            f"{t[name]['minimum']:,.1f} ({t[name]['minimum'] / t['density']['minimum']:.2f})"
+            for t in every.values()
+        ]
+        calls = max(table[name]["tensorflow_calls"] for table in every.values())
+        rows.append([label, *cells, f"{calls:g}"])
+    print_table(rows)
+
+    points = results["settings"]["sampling"]["points"]
+    print(f"\npm.sample of {points} points: medians, tuning included (and times TFDensity's)")
+    rows = [["", "draws/s", "us per leapfrog step", "TensorFlow calls per step"]]
+    sampling = results["sampling"]
+    for name, result in sampling.items():
+        draws, base = result["median"], sampling["density"]["median"]
+        step = statistics.median(result["microseconds_per_leapfrog"])
+        calls = statistics.median(result["tensorflow_calls_per_leapfrog"])
+        rows.append([labels[name], f"{draws:.0f} ({draws / base:.2f})", f"{step:.0f}", f"{calls:g}"])
+    print_table(rows)
+
+    points = results["settings"]["memory"]["points"]
+    print(f"\nmemory with {points:,} points: how many times x and y are in it, the user's included")
+    rows = [["", "afterwards", "at the highest"]]
+    for name, result in results["memory"].items():
+        rows.append([labels[name], f"{result['times_data']:.2f}", f"{result['times_data_peak']:.2f}"])
+    print_table(rows)
+
+    print("\ntargets")
+    rows = [["", "measured", "by medians", "target", ""]]
+    for entry in results["targets"]:
+        medians = f"{entry['by_medians']:.2f}" if "by_medians" in entry else ""
+        reached = "reached" if entry["reached"] else "not reached"
+        rows.append([entry["text"], f"{entry['value']:.3g}", medians, entry["target"], reached])
+    print_table(rows)
+    load = results["machine"]
+    print(f"\nload average before {load['load_before']:.2f}, after {load['load_after']:.2f}")
+
+
+def print_table(rows):
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
+        print("  " + "   ".join(cells))
+
+
+def as_json(results):
+    """Return JSON with one line for each list of numbers."""
+    text = json.dumps(results, indent=1)
+    return re.sub(r"\[[^][{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()), text)
+
+
+def versions():
+    return {
+        "python": platform.python_version(),
+        "pymc3_tf": __version__,
+        "pymc3": pm.__version__,
+        "theano": theano.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def machine():
+    """Return what timings depend on, and nothing by which the machine could be known."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        model = found.group(1) if found else model
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "theano_compiles_c": bool(theano.config.cxx),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+if __name__ == "__main__":
+    main()

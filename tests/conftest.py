@@ -1,0 +1,113 @@
+"""What the tests share: data, ways of declaring one density, and counting TensorFlow calls."""
+
+import logging
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
+logging.getLogger("pymc3").setLevel(logging.ERROR)
+
+import pymc3_tf  # noqa: E402, I001 - before PyMC3, for Python 3.11
+import numpy as np  # noqa: E402
+import pymc3 as pm  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import theano.tensor as tt  # noqa: E402
+
+from pymc3_tf import runtime  # noqa: E402
+
+REGIMES = ["placeholder", "ref_variable", "resource_variable", "function", "tf_function", "xla"]
+
+
+@pytest.fixture(params=REGIMES)
+def regime(request):
+    """One way in which a user can have written the density."""
+    return request.param
+
+
+def declare(regime, name, logp, params=None, observed=None, **kwargs):
+    """Declare the density ``logp(value, *params)`` of TensorFlow ops in one of the regimes."""
+    params = params or {}
+    jit = {"jit_compile": True} if regime == "xla" else {}
+    if regime in ("function", "tf_function", "xla"):
+        source = tf.function(logp) if regime == "tf_function" else logp
+        return pm.TFDensity(name, source, params, observed=observed, **jit, **kwargs)
+    v1 = tf.compat.v1
+    shape = np.shape(observed) if observed is not None else kwargs.get("shape", ())
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        value = v1.placeholder(tf.float64, shape, name="value")
+        keys = []
+        for label, param in params.items():
+            shape = np.shape(param.tag.test_value if isinstance(param, tt.Variable) else param)
+            if regime == "placeholder":
+                keys.append(v1.placeholder(tf.float64, shape, name=label))
+            else:
+                use_resource = regime == "resource_variable"
+                keys.append(v1.get_variable(label, shape, tf.float64, use_resource=use_resource))
+        session.run(v1.global_variables_initializer())
+        return pm.TFDensity(
+            name,
+            logp(value, *keys),
+            dict(zip(keys, params.values())),
+            observed=observed,
+            session=session,
+            **kwargs,
+        )
+
+
+def tf_normal(value, mu, sigma):
+    """Log density of the normal distribution, pointwise."""
+    return -0.5 * tf.square((value - mu) / sigma) - tf.math.log(sigma) - 0.5 * np.log(2 * np.pi)
+
+
+class Calls:
+    """Counts the calls of TensorFlow since it was made, and remembers by which programs."""
+
+    def __init__(self):
+        self._before = {f: f.calls for f in runtime.live_functions()}
+
+    @property
+    def functions(self):
+        """Functions that were called, and how many times."""
+        now = {f: f.calls - self._before.get(f, 0) for f in runtime.live_functions()}
+        return {f: n for f, n in now.items() if n}
+
+    @property
+    def number(self):
+        """Calls of all functions together."""
+        return sum(self.functions.values())
+
+
+@pytest.fixture
+def calls():
+    """Class that counts TensorFlow calls from its creation on."""
+    return Calls
+
+
+def logp_dlogp(model, point=None, offset=0.0):
+    """Value and gradient of a model's log density at its (shifted) test point."""
+    function = model.logp_dlogp_function()
+    function.set_extra_values({})
+    array = function.dict_to_array(point or model.test_point) + offset
+    value, gradient = function(array)
+    return float(value), np.array(gradient)
+
+
+def assert_same_model(ours, theirs, offsets=(0.0, 0.1, -0.3), rtol=1e-10):
+    """The log density and gradient of two models with the same variables are equal."""
+    point = ours.test_point
+    for offset in offsets:
+        value, gradient = logp_dlogp(ours, point, offset)
+        expected, expected_gradient = logp_dlogp(theirs, point, offset)
+        np.testing.assert_allclose(value, expected, rtol=rtol)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=rtol, atol=1e-12)
+
+
+@pytest.fixture(scope="session")
+def line():
+    """x and y of a line with unit noise: 50 points."""
+    random = np.random.RandomState(42)
+    x = random.uniform(0, 10, 50)
+    return x, 0.5 * x - 2.3 + random.randn(50)
+
+
