@@ -12,7 +12,6 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants, op_def_registry
-from tensorflow.python.grappler import tf_optimizer
 from tensorflow.python.util import deprecation
 
 from pymc3_tf.exceptions import (
@@ -24,6 +23,7 @@ from pymc3_tf.exceptions import (
     UninitializedVariableError,
     UnsupportedOpError,
 )
+from pymc3_tf.grappler import optimize
 from pymc3_tf.program import (
     Gradients,
     Program,
@@ -666,13 +666,9 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
         return graph_def
     # Loops have to stay as they are: their gradient is known.
     _lower_control_flow(graph_def, False)
-    meta_graph = tf.compat.v1.MetaGraphDef(graph_def=graph_def)
     keep = [node.name for node in graph_def.node if node.op == "Placeholder"]
-    meta_graph.collection_def["train_op"].node_list.value.extend([*roots, *keep])
-    config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.min_graph_nodes = -1
-    config.graph_options.rewrite_options.optimizers.append("function")
-    inlined = tf_optimizer.OptimizeGraph(config, meta_graph)
+    inlined = optimize(graph_def, [*roots, *keep], ["function"])
+    clean(inlined)
     _lower_control_flow(inlined, True)
     return inlined
 

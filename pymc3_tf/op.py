@@ -130,6 +130,10 @@ class TensorFlowOp(theano.graph.op.Op):
             outputs.append(tt.TensorType(spec.dtype, broadcastable)())
         return Apply(self, variables, outputs)
 
+    def prepare_node(self, node: Apply, storage_map: Any, compute_map: Any, impl: Any) -> None:
+        """Build the runtime while Theano compiles: before PyMC3 forks its chains."""
+        runtime.function(self.program)
+
     def perform(self, node: Apply, inputs: List[np.ndarray], output_storage: List[Any]) -> None:
         """Call TensorFlow."""
         for storage, result in zip(output_storage, runtime.function(self.program)(inputs)):

@@ -280,6 +280,12 @@ class Program:
                 f"{self.outputs[0].label}: TensorFlow has no second derivative of a while loop of "
                 "version 1. Call tf.compat.v1.enable_control_flow_v2() before building the graph."
             )
+        if b"CustomGradient" in self.graph_def:
+            # The Python function of the gradient belongs to the graph in which it was called.
+            raise NotImplementedError(
+                f"{self.outputs[0].label}: there are no second derivatives through "
+                "tf.custom_gradient. Use a method without them, such as NUTS with its default init."
+            )
         graph = tf.Graph()
         bound = {feed.node: feed.array for feed in self.feeds}
         with graph.as_default():

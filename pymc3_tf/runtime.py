@@ -14,13 +14,14 @@ import functools
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from pymc3_tf.program import Program, TensorSpec
+from pymc3_tf.grappler import optimize
+from pymc3_tf.program import Feed, Program, TensorSpec
 
 # Seconds that the first call in a forked child may take. Longer than any build that was seen; a
 # thread of the parent that was inside TensorFlow at the fork can otherwise hang the child forever.
@@ -60,6 +61,49 @@ class Memo:
             self._bytes -= self._entries.popitem(last=False)[1][1]
 
 
+def _handle(feed: Feed) -> tf.Tensor:
+    """Return the variable of data in the current graph; by its name it is the same in all."""
+    return tf.raw_ops.VarHandleOp(
+        dtype=feed.array.dtype, shape=feed.array.shape, shared_name=feed.node
+    )
+
+
+def _resident(feed: Feed) -> tf.Tensor:
+    if feed.array.nbytes <= _CONSTANT_BYTES:
+        return tf.constant(feed.array)
+    return tf.raw_ops.ReadVariableOp(resource=_handle(feed), dtype=feed.array.dtype)
+
+
+class _Graph(NamedTuple):
+    """A program with its data and its optimizations, ready to be imported into a session."""
+
+    graph_def: Any
+    inputs: List[str]
+    outputs: List[str]
+
+
+def _prepare(program: Program, jit_compile: bool) -> _Graph:
+    with tf.Graph().as_default() as graph:
+        inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in program.inputs]
+        # The optimizer takes the shape of what is fed as unknown, whatever the placeholder says.
+        # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
+        ensured = [tf.ensure_shape(x, s.shape) for x, s in zip(inputs, program.inputs)]
+        nodes = [item.node for item in [*program.inputs, *program.feeds]]
+
+        def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
+            return program.build(dict(zip(nodes, tensors)))
+
+        if jit_compile:
+            run = tf.function(run, autograph=False, jit_compile=True)
+        outputs = run(*ensured, *[_resident(feed) for feed in program.feeds])
+    names = [t.name for t in inputs], [t.name for t in outputs]
+    graph_def = graph.as_graph_def()
+    # In a forked child the optimizer could hang.
+    if not _fork_depth:
+        graph_def = optimize(graph_def, [*names[0], *names[1]])
+    return _Graph(graph_def, *names)
+
+
 class _GraphSession:
     """One TensorFlow session with the data of one graph, shared by the programs on that graph."""
 
@@ -69,39 +113,38 @@ class _GraphSession:
         self.graph = tf.Graph()
         # -1 runs every op on the calling thread: no hand-over to a pool, a fifth of the time.
         config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
+        # Graphs come optimized; in a forked child the session's own optimizer could hang.
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        config.graph_options.optimizer_options.opt_level = -1
         self.session = tf.compat.v1.Session(graph=self.graph, config=config)
         self.run_options = tf.compat.v1.RunOptions()
         if self.depth:
             # The pool of the parent has no threads in a forked child; this one starts its own.
             self.run_options.experimental.use_run_handler_pool = True
-        self.resident = {feed.node: self._keep(feed.node, feed.array) for feed in program.feeds}
+        for feed in program.feeds:
+            if feed.array.nbytes > _CONSTANT_BYTES:
+                self._keep(feed)
 
-    def _keep(self, node: str, array: np.ndarray) -> tf.Tensor:
+    def _keep(self, feed: Feed) -> None:
         """Put data into a variable, which shares the memory of the (aligned) array."""
         with self.graph.as_default():
-            if array.nbytes <= _CONSTANT_BYTES:
-                return tf.constant(array)
-            placeholder = tf.compat.v1.placeholder(array.dtype, array.shape)
-            handle = tf.raw_ops.VarHandleOp(
-                dtype=placeholder.dtype, shape=array.shape, shared_name=node
-            )
-            assign = tf.raw_ops.AssignVariableOp(resource=handle, value=placeholder)
-            read = tf.raw_ops.ReadVariableOp(resource=handle, dtype=placeholder.dtype)
-        self.session.run(assign, {placeholder: array}, options=self.run_options)
-        read.set_shape(array.shape)
-        return read
+            placeholder = tf.compat.v1.placeholder(feed.array.dtype, feed.array.shape)
+            assign = tf.raw_ops.AssignVariableOp(resource=_handle(feed), value=placeholder)
+        self.session.run(assign, {placeholder: feed.array}, options=self.run_options)
 
-    def make_callable(
-        self, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
-    ) -> Callable[..., List[np.ndarray]]:
-        """Return the fastest call that the installed TensorFlow has."""
+    def make_callable(self, graph: _Graph) -> Callable[..., List[Any]]:
+        """Import a graph, and return the fastest call of it that the installed TensorFlow has."""
+        with self.graph.as_default():
+            tensors = tf.import_graph_def(
+                graph.graph_def, return_elements=graph.inputs + graph.outputs, name="function"
+            )
+        inputs, outputs = tensors[: len(graph.inputs)], tensors[len(graph.inputs) :]
         make = getattr(self.session, "_make_callable_from_options", None)
         if make is None:
-            return self.session.make_callable(list(outputs), list(inputs))
-        options = config_pb2.CallableOptions()
+            return self.session.make_callable(outputs, inputs)
+        options = config_pb2.CallableOptions(run_options=self.run_options)
         options.feed.extend(t.name for t in inputs)
         options.fetch.extend(t.name for t in outputs)
-        options.run_options.CopyFrom(self.run_options)
         return make(options)
 
 
@@ -118,35 +161,23 @@ class Function:
         self.calls = 0
         self.home = _graph_session(program)
         self.depth = self.home.depth
+        inherited = _inherited_graphs.get(program.key)
+        # XLA hangs in a forked child; the plain graph gives the same numbers there.
+        self.graph = inherited or _prepare(program, program.jit_compile and not self.depth)
+        self.plain = self.graph
+        if program.jit_compile and not self.depth:
+            self.plain = _prepare(program, False)
         self.nodes = [spec.node for spec in program.outputs]
         self._fixed = [
             (i, spec) for i, spec in enumerate(program.inputs) if spec.shape not in ((), None)
         ]
         static = all(spec.shape is not None and None not in spec.shape for spec in program.inputs)
         self._shapes_vary = not static
-        with self.home.graph.as_default():
-            inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in program.inputs]
-            # TensorFlow takes the shape of what is fed as unknown, whatever the placeholder says.
-            # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
-            ensured = [tf.ensure_shape(x, s.shape) for x, s in zip(inputs, program.inputs)]
-            outputs = self._build(program, ensured)
-        self._call: Callable[..., List[Any]] = self.home.make_callable(inputs, outputs)
+        self._call: Callable[..., List[Any]] = self.home.make_callable(self.graph)
         if self.depth:
             self._call = _guarded(self._call, then=functools.partial(setattr, self, "_call"))
         self._entry_bytes = 0
         self._prefix = ",".join(spec.node for spec in program.inputs).encode()
-
-    def _build(self, program: Program, inputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
-        resident = self.home.resident
-        nodes = [spec.node for spec in program.inputs] + list(resident)
-
-        def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
-            return program.build(dict(zip(nodes, tensors)))
-
-        # XLA hangs in a forked child; the plain graph gives the same numbers there.
-        if program.jit_compile and not self.depth:
-            run = tf.function(run, autograph=False, jit_compile=True)
-        return list(run(*inputs, *resident.values()))
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate the program.
@@ -218,6 +249,7 @@ _functions: "weakref.WeakValueDictionary[str, Function]" = weakref.WeakValueDict
 _sessions: "weakref.WeakValueDictionary[str, _GraphSession]" = weakref.WeakValueDictionary()
 # Sessions of the parent: closing one in a child would wait for threads that are not there.
 _inherited: List[Any] = []
+_inherited_graphs: Dict[str, _Graph] = {}
 
 
 def function(program: Program) -> Function:
@@ -282,6 +314,7 @@ def _after_fork_in_child() -> None:
     global _lock, _fork_depth, _functions, _sessions
     _lock = threading.RLock()
     _fork_depth += 1
+    _inherited_graphs.update({key: f.plain for key, f in _functions.items()})
     _inherited.extend(_functions.values())
     _inherited.extend(_sessions.values())
     _functions, _sessions = weakref.WeakValueDictionary(), weakref.WeakValueDictionary()

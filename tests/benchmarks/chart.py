@@ -1,13 +1,16 @@
 """The bar chart of the line benchmark."""
 
+import math
+
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
-OURS, OURS_BASE, OTHERS = "#f2a65a", "#d9622b", "#8d99ae"
-INK, FAINT = "#2b2d42", "#d8dbe2"
+BASE = "density"
+BASE_COLOR, OUR_COLOR, OTHER_COLOR = "#d9622b", "#f2a65a", "#8d99ae"
+INK, FAINT_INK, GRID = "#2b2d42", "#6c757d", "#d8dbe2"
 
 
 def draw(results, path):
@@ -21,65 +24,72 @@ def draw(results, path):
         Of the PNG.
     """
     labels, every = results["labels"], results["evaluation"]
-    figure, axes = plt.subplots(1, len(every), figsize=(13.5, 4.3), sharey=True)
+    figure, axes = plt.subplots(1, len(every), figsize=(13.5, 4.2), sharey=True)
     for axis, (points, table) in zip(axes, every.items()):
-        _draw_panel(axis, table, list(labels), f"{int(points):,} points")
+        times = {name: table[name]["minimum"] for name in labels}
+        _draw_panel(axis, times, f"{int(points):,} points")
     axes[0].set_yticks(range(len(labels)))
-    axes[0].set_yticklabels(labels.values())
-    for tick, name in zip(axes[0].get_yticklabels(), labels):
-        tick.set_fontweight("bold" if name == "density" else "normal")
+    for text, name in zip(axes[0].set_yticklabels(labels.values()), labels):
+        text.set_fontweight("bold" if name == BASE else "normal")
     axes[0].invert_yaxis()
-    figure.suptitle(
-        "One evaluation of log density and gradient, line fit", x=0.012, y=0.975, ha="left",
-        fontsize=14, fontweight="bold", color=INK,
-    )  # fmt: skip
     machine, versions = results["machine"], results["versions"]
-    figure.text(
-        0.012, 0.87, "microseconds per call of model.logp_dlogp_function(), log scale; "
-        "in brackets: times the time of TFDensity", fontsize=10.5, color=INK,
-    )  # fmt: skip
-    figure.text(
-        0.012, 0.02, f"{machine['cpu']}, {machine['cores']} cores.  PyMC3 {versions['pymc3']}, "
-        f"TensorFlow {versions['tensorflow']}, Python {versions['python']}.  Fastest of "
-        "interleaved rounds; every call at a new point.", fontsize=8.5, color="#6c757d",
-    )  # fmt: skip
-    figure.tight_layout(rect=(0, 0.05, 1, 0.86), w_pad=2.5)
+    title = "One evaluation of log density and gradient: a line fit"
+    subtitle = (
+        "Microseconds per call of model.logp_dlogp_function(), log scale. "
+        f"In brackets: times the time of {labels[BASE]}."
+    )
+    footer = (
+        f"{machine['cpu']}, {machine['cores']} cores. PyMC3 {versions['pymc3']}, TensorFlow "
+        f"{versions['tensorflow']}, Python {versions['python']}. Fastest of "
+        "interleaved rounds; every call at a new point."
+    )
+    left = 0.012
+    figure.text(left, 0.925, title, fontsize=14, fontweight="bold", color=INK)
+    figure.text(left, 0.865, subtitle, fontsize=10.5, color=INK)
+    figure.text(left, 0.025, footer, fontsize=8.5, color=FAINT_INK)
+    figure.tight_layout(rect=(0, 0.05, 1, 0.865), w_pad=2.5)
     figure.savefig(path, dpi=160)
     plt.close(figure)
 
 
-def _draw_panel(axis, table, names, title):
-    values = [table[name]["minimum"] for name in names]
-    base = table["density"]["minimum"]
-    colors = [
-        OURS_BASE if name == "density" else OURS if name.startswith("density") else OTHERS
-        for name in names
-    ]
+def _draw_panel(axis, times, title):
+    lowest, highest = min(times.values()), max(times.values())
+    # A bar on a log scale has to start somewhere: half way below the fastest.
+    start = lowest / 3
     axis.set_xscale("log")
-    lowest = 10 ** _floor_log(min(values)) * 0.5
-    bars = axis.barh(range(len(names)), [v - lowest for v in values], left=lowest, color=colors,
-                     height=0.68)  # fmt: skip
-    axis.set_xlim(lowest, max(values) * (max(values) / lowest) ** 0.55)
-    for bar, value in zip(bars, values):
-        number = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    for row, (name, time) in enumerate(times.items()):
+        axis.barh(row, time - start, left=start, height=0.68, color=_color(name))
         axis.annotate(
-            f"{number} µs ({value / base:.2g}×)" if value / base < 10
-            else f"{number} µs ({value / base:.0f}×)",
-            (value, bar.get_y() + bar.get_height() / 2), xytext=(5, 0),
-            textcoords="offset points", va="center", fontsize=9.5, color=INK,
-        )  # fmt: skip
-    axis.set_title(title, loc="left", fontsize=11.5, color=INK)
-    axis.grid(axis="x", color=FAINT, linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(FAINT)
-    axis.tick_params(length=0, colors=INK)
+            _label(time, time / times[BASE], name),
+            (time, row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            color=INK,
+        )
+    # Room for the labels, a good third of the width.
+    axis.set_xlim(start, highest * (highest / start) ** 0.6)
+    decades = range(math.ceil(math.log10(start)), math.floor(math.log10(highest)) + 1)
+    axis.set_xticks([10**k for k in decades])
+    axis.set_xticklabels([f"{10**k:,}" for k in decades])
     axis.minorticks_off()
+    axis.set_title(title, loc="left", fontsize=11.5, color=INK)
+    axis.grid(axis="x", color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.spines["bottom"].set_color(GRID)
+    axis.tick_params(length=0, colors=INK)
 
 
-def _floor_log(value):
-    exponent = -9
-    while 10 ** (exponent + 1) <= value:
-        exponent += 1
-    return exponent
+def _color(name):
+    if name == BASE:
+        return BASE_COLOR
+    return OUR_COLOR if name.startswith(BASE) else OTHER_COLOR
+
+
+def _label(time, ratio, name):
+    number = f"{time:,.0f} µs" if time >= 100 else f"{time:.1f} µs"
+    if name == BASE:
+        return number
+    return f"{number} ({ratio:.1f}×)" if ratio >= 0.95 else f"{number} ({ratio:.2f}×)"

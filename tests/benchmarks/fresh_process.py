@@ -12,14 +12,14 @@ import sys
 import time
 
 EVALUATIONS = 10
-WARM_UP_POINTS = 50
+FEW_POINTS = 50
 # Memory that has been freed goes back to the system at once: what remains is in use. By default
 # both the C library and TensorFlow's oneDNN keep it for the next evaluation.
 FREE_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "100000", "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
 
 
 def memory(method, points):
-    """Return by how many bytes a fresh process grows for the data of a method.
+    """Return by how many bytes a fresh process grows for a method.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ def memory(method, points):
     -------
     dict
         ``data``: bytes of x and y. ``growth``: memory after some evaluations, less what it was when
-        x and y were there. ``peak``: the same of the highest memory in between.
+        x and y were there; ``peak``: the same of the highest memory in between.
+        ``growth_of_50_points`` and ``peak_of_50_points``: the same without data to speak of.
     """
     environment = {**os.environ, **FREE_AT_ONCE}
     return json.loads(_run([__file__, "memory", method, str(points)], environment))
@@ -50,7 +51,7 @@ def imports():
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2")
     flags = environment.get("THEANO_FLAGS", "")
     if "blas__ldflags" not in flags:
-        # PyMC3 3.11.4 cannot be imported without it beside a recent NumPy, unless pymc3_tf is first.
+        # Without it, PyMC3 3.11.4 can only be imported after pymc3_tf.
         environment["THEANO_FLAGS"] = f"{flags},blas__ldflags=".lstrip(",")
     seconds = json.loads(_run([__file__, "libraries"], environment))
     return {**seconds, **json.loads(_run([__file__, "all"], environment))}
@@ -74,22 +75,32 @@ def _measure_memory(name, points):
     import numpy as np
     from line_methods import METHODS, line_data, new_points
 
-    def evaluate(x, y, seed):
+    alive = []
+
+    def growth(x, y):
+        before, all_before = _settled_memory()
+        _reset_peak()
         method = METHODS[name](x, y)
-        for argument in method.arguments(new_points(np.random.default_rng(seed), EVALUATIONS)):
+        rng = np.random.default_rng(len(alive))
+        for argument in method.arguments(new_points(rng, EVALUATIONS)):
             method.evaluate(argument)
-        return method
+        peak = _status("VmHWM") - all_before
+        alive.append(method)
+        return _settled_memory()[0] - before, peak
 
     x, y = line_data(points)
+    small_x, small_y = line_data(FEW_POINTS)
     # Thread pools, lazy imports and compilers come with the first use, whatever the data.
-    first = evaluate(*line_data(WARM_UP_POINTS), seed=1)
-    before, all_before = _settled_memory()
-    _reset_peak()
-    second = evaluate(x, y, seed=2)
-    peak = _status("VmHWM")
-    after, _ = _settled_memory()
-    del first, second
-    return {"data": x.nbytes + y.nbytes, "growth": after - before, "peak": peak - all_before}
+    growth(small_x, small_y)
+    few, few_peak = growth(small_x, small_y + 1)
+    many, peak = growth(x, y)
+    return {
+        "data": x.nbytes + y.nbytes,
+        "growth": many,
+        "peak": peak,
+        f"growth_of_{FEW_POINTS}_points": few,
+        f"peak_of_{FEW_POINTS}_points": few_peak,
+    }
 
 
 def _settled_memory():

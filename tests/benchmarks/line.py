@@ -12,6 +12,7 @@ from line_methods import METHODS, OURS, expected, line_data, new_points  # isort
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import datetime
 import gc
 import json
@@ -36,28 +37,34 @@ from pymc3_tf import __version__
 ROOT = Path(__file__).resolve().parents[2]
 
 FULL = {
-    # points of the line: (rounds, evaluations in a round)
-    "evaluations": {50: (30, 1000), 10_000: (30, 200), 1_000_000: (40, 8)},
+    # points of the line: (rounds, evaluations in a round). Rounds are short, so that some of them
+    # fall between what other processes do.
+    "evaluations": {50: (200, 100), 10_000: (150, 50), 1_000_000: (60, 5)},
     "sampling": {"points": 50, "draws": 1000, "tune": 1000, "repetitions": 5},
-    "memory": {"points": 1_000_000, "repetitions": 2},
+    "memory": {"points": 1_000_000},
     "declarations": 15,
     "imports": 5,
 }
 QUICK = {
-    "evaluations": {50: (3, 50), 10_000: (3, 20), 1_000_000: (3, 2)},
+    "evaluations": {50: (5, 20), 10_000: (5, 20), 1_000_000: (5, 2)},
     "sampling": {"points": 50, "draws": 50, "tune": 50, "repetitions": 1},
-    "memory": {"points": 1_000_000, "repetitions": 1},
+    "memory": {"points": 1_000_000},
     "declarations": 3,
     "imports": 1,
 }
+WARM_UP = 3
 SEED = 42
 START = time.perf_counter()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="try out the benchmark, not the code")
-    parser.add_argument("--output", type=Path, help="folder of line.json and line.png")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of the benchmark")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder of line.json and line.png; default: docs/benchmarks, with --quick none",
+    )
     arguments = parser.parse_args()
     output = arguments.output
     if output is None and not arguments.quick:
@@ -101,18 +108,14 @@ def time_evaluations(n, rounds, calls):
     for method in methods.values():
         check_numbers(method, x, y, new_points(rng, 2))
     results = {name: {"microseconds": [], "tensorflow_calls": 0.0} for name in methods}
-    for turn in range(rounds):
-        points = new_points(rng, calls + 1)
-        # Another one goes first in each round.
-        for name in rotated(list(methods), turn):
-            method = methods[name]
-            first, *arguments = method.arguments(points)
-            method.evaluate(first)  # finds the caches as the others left them
-            before = method.tensorflow_calls()
-            seconds = time_calls(method.evaluate, arguments)
-            made = method.tensorflow_calls() - before
-            results[name]["microseconds"].append(round(seconds / calls * 1e6, 3))
-            results[name]["tensorflow_calls"] += made / calls / rounds
+    with without_garbage_collection():
+        for turn in range(rounds):
+            points = new_points(rng, WARM_UP + calls)
+            # Another one goes first in each round.
+            for name in rotated(list(methods), turn):
+                seconds, made = time_calls(methods[name], points)
+                results[name]["microseconds"].append(round(seconds / calls * 1e6, 3))
+                results[name]["tensorflow_calls"] += made / calls / rounds
     for name, result in results.items():
         result["tensorflow_calls"] = round(result["tensorflow_calls"], 6)
         if name in OURS:
@@ -121,22 +124,32 @@ def time_evaluations(n, rounds, calls):
     return results
 
 
-def rotated(names, turn):
-    start = turn % len(names)
-    return names[start:] + names[:start]
-
-
-def time_calls(function, arguments):
-    """Return seconds for calling a function with each of the arguments."""
+@contextlib.contextmanager
+def without_garbage_collection():
     gc.collect()
     gc.disable()
     try:
-        start = time.perf_counter()
-        for argument in arguments:
-            function(argument)
-        return time.perf_counter() - start
+        yield
     finally:
         gc.enable()
+
+
+def time_calls(method, points):
+    """Return seconds of evaluating all points but the first few, and the calls of TensorFlow."""
+    arguments, evaluate = method.arguments(points), method.evaluate
+    for argument in arguments[:WARM_UP]:  # the caches are as another method left them
+        evaluate(argument)
+    calls = method.tensorflow_calls()
+    start = time.perf_counter()
+    for argument in arguments[WARM_UP:]:
+        evaluate(argument)
+    seconds = time.perf_counter() - start
+    return seconds, method.tensorflow_calls() - calls
+
+
+def rotated(names, turn):
+    start = turn % len(names)
+    return names[start:] + names[:start]
 
 
 def check_numbers(method, x, y, points):
@@ -144,10 +157,9 @@ def check_numbers(method, x, y, points):
     found = [method.logp_and_gradient(point) for point in points]
     wanted = [expected(x, y, point, method.transformed) for point in points]
     for (_, gradient), (_, wanted_gradient) in zip(found, wanted):
-        np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-7, atol=1e-7 * len(x))
-    np.testing.assert_allclose(
-        found[1][0] - found[0][0], wanted[1][0] - wanted[0][0], rtol=1e-7, atol=1e-9 * len(x)
-    )
+        np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-8, atol=1e-10 * len(x))
+    difference, wanted_difference = (pair[1][0] - pair[0][0] for pair in (found, wanted))
+    np.testing.assert_allclose(difference, wanted_difference, rtol=1e-8, atol=1e-10 * len(x))
 
 
 def summarize(result, key):
@@ -221,25 +233,19 @@ def time_declarations(repetitions):
     return results
 
 
-def measure_memory(points, repetitions):
+def measure_memory(points):
     """Return how often the data is in memory, the user's own arrays included.
 
     From the growth for ``points`` the growth for 50 points is subtracted: the price of a model.
     """
     progress(f"memory with {points} points")
-    tasks = [(name, n, k) for name in METHODS for n in (50, points) for k in range(repetitions)]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda task: fresh_process.memory(*task[:2]), tasks))
-    results = {}
-    for name in METHODS:
-        small, large = (
-            [run for task, run in zip(tasks, runs) if task[:2] == (name, n)] for n in (50, points)
-        )
-        results[name] = {f"{n}": r for n, r in ((50, small), (points, large))}
-        data = large[0]["data"]
-        for key, result in (("growth", "times_data"), ("peak", "times_data_peak")):
-            least, most = (statistics.median(run[key] for run in each) for each in (small, large))
-            results[name][result] = round(1 + (most - least) / data, 3)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = pool.map(lambda name: fresh_process.memory(name, points), METHODS)
+    results = dict(zip(METHODS, runs))
+    for result in results.values():
+        for key, times in (("growth", "times_data"), ("peak", "times_data_peak")):
+            by_data = result[key] - result[f"{key}_of_50_points"]
+            result[times] = round(1 + by_data / result["data"], 3)
     return results
 
 
@@ -268,6 +274,7 @@ def targets(results):
     small, large = every["50"], every["1000000"]
     sampling, memory = results["sampling"], results["memory"]
     calls = {table[name]["tensorflow_calls"] for table in every.values() for name in OURS}
+    added, declared = results["import"]["added"], results["declaration"]["density"]
     us, draws = "microseconds", "draws_per_second"
     return [
         target(
@@ -302,12 +309,8 @@ def targets(results):
             at_most=2,
         ),
         target("TensorFlow calls per logp and gradient", max(calls), at_most=1),
-        target(
-            "seconds that importing pymc3_tf adds", results["import"]["added"]["median"], at_most=0.15
-        ),
-        target(
-            "seconds to declare a density", results["declaration"]["density"]["median"], at_most=0.2
-        ),
+        target("seconds that importing pymc3_tf adds", added["median"], at_most=0.15),
+        target("seconds to declare a density", declared["median"], at_most=0.2),
     ]
 
 
@@ -347,14 +350,16 @@ def print_tables(results):
         draws, base = result["median"], sampling["density"]["median"]
         step = statistics.median(result["microseconds_per_leapfrog"])
         calls = statistics.median(result["tensorflow_calls_per_leapfrog"])
-        rows.append([labels[name], f"{draws:.0f} ({draws / base:.2f})", f"{step:.0f}", f"{calls:g}"])
+        draws = f"{draws:.0f} ({draws / base:.2f})"
+        rows.append([labels[name], draws, f"{step:.0f}", f"{calls:g}"])
     print_table(rows)
 
     points = results["settings"]["memory"]["points"]
     print(f"\nmemory with {points:,} points: how many times x and y are in it, the user's included")
     rows = [["", "afterwards", "at the highest"]]
     for name, result in results["memory"].items():
-        rows.append([labels[name], f"{result['times_data']:.2f}", f"{result['times_data_peak']:.2f}"])
+        times = [f"{result[key]:.2f}" for key in ("times_data", "times_data_peak")]
+        rows.append([labels[name], *times])
     print_table(rows)
 
     print("\ntargets")

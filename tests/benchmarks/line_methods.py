@@ -123,7 +123,7 @@ class TwoOp(Method):
     def declare(self, parameters, x, y):
         inputs = placeholders()
         logp = joint_logp(*inputs, tf.constant(x), tf.constant(y))
-        self.op = TwoOpBridge(v1.Session(), inputs, logp, tf.gradients(logp, inputs))
+        self.op = TwoOpBridge(v1.Session(), inputs, logp)
         pm.Potential("loglike", self.op(*parameters))
 
     def tensorflow_calls(self):

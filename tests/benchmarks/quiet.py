@@ -1,4 +1,4 @@
-"""Import this first: it keeps what the libraries say when they start out of the benchmark's output."""
+"""Import this first: it keeps the libraries' start-up notices out of the benchmark's output."""
 
 import logging
 import os

@@ -1,0 +1,233 @@
+"""Programs: capture from every kind of source, identity, pickling, derived programs."""
+
+import pickle
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import REGIMES
+
+from pymc3_tf import runtime
+from pymc3_tf.capture import Input, capture
+from pymc3_tf.program import ALIGNMENT, Feed
+
+v1 = tf.compat.v1
+X = np.linspace(-1.0, 2.0, 7)
+
+
+def pointwise(a, b, x):
+    return tf.exp(a) * tf.square(x) + b * x
+
+
+def value(a, b):
+    return np.exp(a) * X**2 + b * X
+
+
+def gradients(a, b):
+    """By a and by b, of each element."""
+    return np.exp(a) * X**2, X
+
+
+def program(regime, function=pointwise, **kwargs):
+    if regime in ("function", "tf_function", "xla"):
+        keys = ["a", "b", "x"]
+        source = tf.function(function) if regime == "tf_function" else function
+        inputs = [Input(k, "float64", ()) for k in keys[:2]] + [Input("x", "float64", X.shape)]
+        captured = capture(source, inputs, jit_compile=regime == "xla", **kwargs)
+    else:
+        with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+            x = v1.placeholder(tf.float64, [None], name="x")
+            if regime == "placeholder":
+                keys = [v1.placeholder(tf.float64, [], name=name) for name in "ab"]
+            else:
+                resource = regime == "resource_variable"
+                keys = [v1.get_variable(n, [], tf.float64, use_resource=resource) for n in "ab"]
+            session.run(v1.global_variables_initializer())
+            inputs = [Input(k, "float64", ()) for k in keys] + [Input(x, "float64", X.shape)]
+            captured = capture(function(*keys, x), inputs, session=session, **kwargs)
+    return captured.bind({captured.inputs[2].node: X})
+
+
+@pytest.fixture(params=REGIMES)
+def captured(request):
+    return program(request.param)
+
+
+def check(name, got, expected):
+    np.testing.assert_allclose(got, expected, rtol=1e-12, err_msg=name)
+
+
+def test_value_sum_and_products_in_closed_form(captured):
+    a, b, g = 0.3, -0.7, np.arange(7.0)
+    by_a, by_b = gradients(a, b)
+    check("value", *runtime.evaluate(captured, [a, b]), value(a, b))
+    check("sum", *runtime.evaluate(captured.sum(), [a, b]), value(a, b).sum())
+    vjp = runtime.evaluate(captured.vjp(), [a, b, g])
+    check("vjp by a", vjp[0], g @ by_a)
+    check("vjp by b", vjp[1], g @ by_b)
+    gradient = runtime.evaluate(captured.sum().vjp(), [a, b])
+    check("gradient", gradient, [by_a.sum(), by_b.sum()])
+    both = runtime.evaluate(captured.sum().value_and_vjp(), [a, b])
+    check("both", both, [value(a, b).sum(), by_a.sum(), by_b.sum()])
+    # d/da of (u, v) . gradient: only exp(a) x^2 is curved.
+    hessian_vector = runtime.evaluate(captured.sum().vjp().vjp(), [a, b, 2.0, 5.0])
+    check("second derivatives", hessian_vector[0], 2.0 * by_a.sum())
+
+
+def test_pickling_keeps_the_key_and_the_numbers(captured):
+    copy = pickle.loads(pickle.dumps(captured))
+    assert copy == captured and hash(copy) == hash(captured)
+    for derive in (lambda p: p.sum(), lambda p: p.vjp(), lambda p: p.sum().value_and_vjp()):
+        assert derive(copy) == derive(captured)
+    feed = copy.feeds[0].array
+    assert feed.ctypes.data % ALIGNMENT == 0 and not feed.flags.writeable
+    np.testing.assert_array_equal(feed, X)
+
+
+def test_key_tells_programs_apart():
+    one = program("placeholder")
+    assert one == program("placeholder")
+    assert one != program("placeholder", lambda a, b, x: tf.exp(a) * tf.square(x) - b * x)
+    assert one != one.sum() and one.sum() != one.sum().vjp()
+    assert one != program("placeholder", jit_compile=True)
+    unbound = [one.bind({one.inputs[0].node: np.array(v)}) for v in (1.0, 2.0, 1.0)]
+    assert unbound[0] == unbound[2] != unbound[1]
+
+
+def test_feed_is_a_copy_and_a_copy_of_a_feed_is_not():
+    mine = np.arange(3.0)
+    feed = Feed.of("x", mine)
+    mine[:] = 0.0
+    np.testing.assert_array_equal(feed.array, [0.0, 1.0, 2.0])
+    assert Feed.of("y", feed.array).array is feed.array
+
+
+def test_frozen_variables_do_not_follow_the_session():
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        a = v1.placeholder(tf.float64, [])
+        scale = v1.get_variable("scale", initializer=np.float64(3.0))
+        session.run(v1.global_variables_initializer())
+        frozen = capture(a * scale, [Input(a, "float64", ())], session=session)
+        session.run(scale.assign(5.0))
+    check("frozen", *runtime.evaluate(frozen, [2.0]), 6.0)
+
+
+def test_function_captures_variables_and_tensors():
+    scale, shift = tf.Variable(np.float64(3.0)), tf.constant(np.float64(1.0))
+    inputs = [Input("a", "float64", ())]
+    captured = capture(lambda a: a * a * scale + shift, inputs)
+    scale.assign(100.0)
+    check("both", runtime.evaluate(captured.value_and_vjp(), [2.0]), [13.0, 12.0])
+
+
+def test_any_tensor_can_be_an_input():
+    """Not just placeholders: whatever computes it is left behind."""
+    with tf.Graph().as_default():
+        a = v1.placeholder(tf.float64, [])
+        middle = tf.sin(a)
+        default = v1.placeholder_with_default(np.float64(4.0), [])
+        out = tf.exp(middle) * default
+        captured = capture(out, [Input(middle, "float64", ())])
+        other = capture(out, [Input(a, "float64", ()), Input(default, "float64", ())])
+    check("intermediate", runtime.evaluate(captured.value_and_vjp(), [0.5]), [4 * np.exp(0.5)] * 2)
+    check("default", *runtime.evaluate(other, [0.5, 2.0]), 2.0 * np.exp(np.sin(0.5)))
+
+
+def test_input_that_is_an_output():
+    with tf.Graph().as_default():
+        a = v1.placeholder(tf.float64, [3])
+        captured = capture([a, 2.0 * a], [Input(a, "float64", (3,))])
+    x = np.arange(3.0)
+    results = runtime.evaluate(captured, [x])
+    check("itself", results[0], x)
+    results[0][:] = 7.0
+    check("untouched", runtime.evaluate(captured, [x])[0], np.arange(3.0))
+
+
+@tf.function
+def cholesky_in_a_function(x, s):
+    covariance = s * tf.constant([[1.0, 0.3], [0.3, 1.0]], tf.float64) + tf.eye(2, dtype=tf.float64)
+    z = tf.linalg.triangular_solve(tf.linalg.cholesky(covariance), x[:, None])
+    return -0.5 * tf.reduce_sum(z * z)
+
+
+@tf.function
+def loop_in_a_function(x, s):
+    total = tf.constant(0.0, tf.float64)
+    for _ in tf.range(3):
+        total += tf.exp(-s * tf.square(x[0])) + x[1]
+    return total
+
+
+def gather(x, s):
+    return tf.reduce_sum(tf.square(tf.gather(x, [0, 1, 1]))) * s
+
+
+def second_derivatives_by_differences(captured, x, s, u, h=1e-5):
+    def gradient(s):
+        return np.hstack([np.ravel(g) for g in runtime.evaluate(captured.vjp(), [x, s])])
+
+    by_s = (gradient(s + h) - gradient(s - h)) / (2 * h)
+    return by_s @ u
+
+
+@pytest.mark.parametrize("function", [cholesky_in_a_function, loop_in_a_function, gather])
+@pytest.mark.parametrize("source", ["graph", "function"])
+def test_second_derivatives_through_functions_and_control_flow(function, source):
+    """Imported graphs forget the Python gradients of functions: their calls are inlined before."""
+    if source == "graph":
+        with tf.Graph().as_default():
+            x, s = v1.placeholder(tf.float64, [2]), v1.placeholder(tf.float64, [])
+            inputs = [Input(x, "float64", (2,)), Input(s, "float64", ())]
+            captured = capture(function(x, s), inputs)
+    else:
+        inputs = [Input("x", "float64", (2,)), Input("s", "float64", ())]
+        captured = capture(function, inputs)
+    captured = pickle.loads(pickle.dumps(captured))
+    x, s, u = np.array([0.3, 0.2]), 0.1, np.array([1.0, -0.5, 0.7])
+    got = runtime.evaluate(captured.vjp().vjp(), [x, s, u[:2], u[2]])[1]
+    expected = second_derivatives_by_differences(captured, x, s, u)
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_own_gradient_is_used_and_its_second_derivative_refused():
+    @tf.custom_gradient
+    def halved(x):
+        return tf.square(x), lambda upstream: upstream * x
+
+    captured = capture(lambda x: halved(x), [Input("x", "float64", ())])
+    check("own", runtime.evaluate(captured.value_and_vjp(), [3.0]), [9.0, 3.0])
+    captured = pickle.loads(pickle.dumps(captured))
+    check("sent", runtime.evaluate(captured.value_and_vjp(), [4.0]), [16.0, 4.0])
+    with pytest.raises(NotImplementedError, match="second derivatives through tf.custom_gradient"):
+        captured.vjp().vjp()
+
+
+def test_second_derivative_of_version_1_loop_is_refused():
+    enabled = v1.control_flow_v2_enabled()
+    v1.disable_control_flow_v2()
+    try:
+        with tf.Graph().as_default():
+            a = v1.placeholder(tf.float64, [])
+            _, out = v1.while_loop(
+                lambda i, total: i < 3, lambda i, total: (i + 1, total * a), [0, a]
+            )
+            captured = capture(out, [Input(a, "float64", ())])
+    finally:
+        if enabled:
+            v1.enable_control_flow_v2()
+    check("a^4", runtime.evaluate(captured.value_and_vjp(), [2.0]), [16.0, 32.0])
+    with pytest.raises(NotImplementedError, match="while loop.*enable_control_flow_v2"):
+        captured.vjp().vjp()
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_variable_that_is_gathered_from(use_resource):
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        table = v1.get_variable("table", [3], tf.float64, use_resource=use_resource)
+        out = tf.reduce_sum(tf.square(tf.gather(table, [0, 2, 2])))
+        captured = capture(out, [Input(table, "float64", (3,))], session=session)
+    x = np.array([1.0, 2.0, 3.0])
+    result, gradient = runtime.evaluate(captured.value_and_vjp(), [x])
+    check("value", result, 19.0)
+    check("gradient", gradient, [2.0, 0.0, 12.0])
