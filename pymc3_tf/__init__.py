@@ -7,7 +7,8 @@ import pymc3_tf._theano  # noqa: F401  # isort: skip  # before anything imports 
 
 import pymc3
 
-from pymc3_tf import exceptions, rewrites
+import pymc3_tf.rewrites  # noqa: F401  # registers itself with Theano
+from pymc3_tf import exceptions
 from pymc3_tf._version import __version__
 from pymc3_tf.density import TFDensity
 from pymc3_tf.op import TensorFlowOp

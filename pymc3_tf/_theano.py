@@ -19,7 +19,7 @@ def _mend_blas_information() -> None:
 
     if hasattr(build, "blas_opt_info"):
         return
-    build.blas_opt_info = {}
+    vars(build)["blas_opt_info"] = {}
     import theano
 
     # Processes that are started afresh inherit the answer: they may unpickle Theano first.

@@ -45,7 +45,7 @@ class Input(NamedTuple):
     """What one input of a program is called, and what is known of the values it will take."""
 
     key: Any  # tensor, variable or argument name
-    dtype: str
+    dtype: Optional[str]  # None if the graph alone knows
     shape: Shape
     argument: str = "params"  # the user's argument that it came from, for error messages
 
@@ -110,9 +110,7 @@ def same_key(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, str) and isinstance(b, str) and a == b)
 
 
-def find_value(
-    source: Source, params: Sequence[Any], feeds: Sequence[Any], value: Any
-) -> Any:
+def find_value(source: Source, params: Sequence[Any], feeds: Sequence[Any], value: Any) -> Any:
     """Check the keys of a declaration, and find the one that stands for the random variable.
 
     Parameters
@@ -180,7 +178,7 @@ def _find_argument(
 
 
 def tensor_spec(source: Source, key: Any) -> Tuple[Optional[str], Shape]:
-    """Return the dtype and static shape that the graph gives to an input; None where it does not."""
+    """Return the dtype and static shape that the graph gives to an input, or None."""
     if key is None or callable(source):
         return None, None
     tensor = graph_tensor(key, tensors_of(source, "logp")[0].graph, "value", "logp")
@@ -209,7 +207,9 @@ def tensors_of(source: Any, name: str) -> List[tf.Tensor]:
                 f"not {type(tensor).__name__}: {tensor!r}"
             )
     if len({id(tensor.graph) for tensor in tensors}) != 1:
-        raise DeclarationError(f"{name} has tensors of different graphs. Give tensors of one graph.")
+        raise DeclarationError(
+            f"{name} has tensors of different graphs. Give tensors of one graph."
+        )
     return tensors
 
 
@@ -247,17 +247,17 @@ def _capture_tensors(
     _freeze_shapes(graph_def, graph)
     graph_def = freeze(graph_def, values, gradients.names, name)
     output_specs = _output_specs(outputs, gradients, name)
-    return assemble(
-        graph_def, specs, arguments, output_specs, gradients, jit_compile=jit_compile
-    )
+    return assemble(graph_def, specs, arguments, output_specs, gradients, jit_compile=jit_compile)
 
 
 def graph_tensor(key: Any, graph: tf.Graph, argument: str, name: str) -> tf.Tensor:
     """Return the tensor of ``graph`` that a key of ``params`` or ``feed_dict`` stands for."""
     if isinstance(key, tf.Variable) or hasattr(key, "handle") and hasattr(key, "assign"):
         if hasattr(key, "numpy") and getattr(key.handle, "graph", None) is None:
-            raise DeclarationTypeError(f"{argument} has an eager variable, {key.name!r}. "
-                "Make it an argument of the function instead, and give its name as the key.")
+            raise DeclarationTypeError(
+                f"{argument} has an eager variable, {key.name!r}. "
+                "Make it an argument of the function instead, and give its name as the key."
+            )
         tensor = key.op.outputs[0]
     elif isinstance(key, tf.Tensor) and not hasattr(key, "numpy"):
         tensor = key
@@ -305,9 +305,7 @@ def _is_scalar_or_unknown(shape: tf.TensorShape) -> bool:
     return shape.rank is None or shape.rank == 0
 
 
-def unfed_placeholders(
-    outputs: Sequence[tf.Tensor], given: Sequence[tf.Tensor]
-) -> List[tf.Tensor]:
+def unfed_placeholders(outputs: Sequence[tf.Tensor], given: Sequence[tf.Tensor]) -> List[tf.Tensor]:
     """Return the placeholders that the outputs need beyond the given tensors."""
     known = {t.name for t in given}
     found, seen = [], set()
@@ -328,8 +326,8 @@ def _check_unfed(outputs: Sequence[tf.Tensor], tensors: Sequence[tf.Tensor], nam
     unfed = [node_of(t.name) for t in unfed_placeholders(outputs, tensors)]
     if unfed:
         raise UnfedPlaceholderError(
-            f"{name} needs {_listed(unfed)}, which {'has' if len(unfed) == 1 else 'have'} no value. "
-            "Give each a parameter in params or data in feed_dict."
+            f"{name} needs {_listed(unfed)}, which {'has' if len(unfed) == 1 else 'have'} no "
+            "value. Give each a parameter in params or data in feed_dict."
         )
 
 
@@ -357,7 +355,7 @@ def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
     """
     detached = {}
     for i, tensor in enumerate(tensors):
-        if not tensor.op.type in _VARIABLE_OPS:
+        if tensor.op.type not in _VARIABLE_OPS:
             node = graph_def.node.add(name=f"{_SCOPE}_input_{i}", op="Placeholder")
             node.attr["dtype"].type = tensor.dtype.base_dtype.as_datatype_enum
             node.attr["shape"].shape.CopyFrom(tensor.shape.as_proto())
@@ -370,7 +368,7 @@ def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
 
 
 def arguments_of(function: Callable[..., Any], name: str) -> Tuple[List[str], List[str], bool]:
-    """Return a function's argument names, those without a default, and whether it takes any name."""
+    """Return a function's argument names, those without a default, and if it takes any name."""
     wrapped = getattr(function, "python_function", function)
     try:
         signature = inspect.signature(wrapped)
@@ -380,7 +378,9 @@ def arguments_of(function: Callable[..., Any], name: str) -> Tuple[List[str], Li
             "names them: lambda value, scale: ..."
         ) from error
     every = signature.parameters.values()
-    named = [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    named = [
+        p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     required = [p.name for p in named if p.default is p.empty]
     return [p.name for p in named], required, any(p.kind == p.VAR_KEYWORD for p in every)
 
@@ -412,7 +412,11 @@ def _call(
 
 
 def _capture_function(
-    function: Callable[..., Any], inputs: Sequence[Input], jit_compile: bool, differentiable: bool, name: str
+    function: Callable[..., Any],
+    inputs: Sequence[Input],
+    jit_compile: bool,
+    differentiable: bool,
+    name: str,
 ) -> Program:
     traced: Dict[str, Any] = {}
 
@@ -435,14 +439,14 @@ def _capture_function(
     _check_dependence(graph_def, arguments, inputs, labels, name)
     values = _captured_values(graph_def, concrete)
     graph_def = freeze(graph_def, values, gradients.names, name)
-    specs = [TensorSpec("", label, i.dtype, i.shape) for i, label in zip(inputs, labels)]
+    specs = [TensorSpec("", label, str(i.dtype), i.shape) for i, label in zip(inputs, labels)]
     return assemble(
         graph_def, specs, arguments, traced["specs"], gradients, jit_compile=jit_compile
     )
 
 
 def _captured_values(graph_def: Any, concrete: Any) -> Dict[str, np.ndarray]:
-    """Turn what a function captured into constants and variables, and return the latter's values."""
+    """Turn what a function captured into constants and variables; return the latter's values."""
     variables = {id(v.handle): v for v in concrete.graph.variables}
     nodes = {node.name: node for node in graph_def.node}
     values = {}
@@ -633,9 +637,7 @@ class _Values:
         # A resource variable is asked for by the name of its first read.
         suffix = "/Read/ReadVariableOp"
         nodes = map(node_of, names)
-        return [
-            self._values[n if n in self._values else n[: -len(suffix)]] for n in nodes
-        ]
+        return [self._values[n if n in self._values else n[: -len(suffix)]] for n in nodes]
 
 
 def freeze(

@@ -168,10 +168,10 @@ class TFDensity(pm.Continuous):
             self.testval = _start(tuple(self.shape), transform)
         self._programs: Dict[Any, Program] = {}
         if _data is None:
-            value_shape, test_value = tuple(self.shape), self.default() * np.ones(self.shape)
+            test_value = self.default() * np.ones(self.shape)
+            self.program = self._capture(tuple(self.shape), test_value)
         else:
-            value_shape, test_value = _static_shape(_data), _test_value(_data)
-        self.program = self._capture(value_shape, test_value)
+            self.program = self._capture(_static_shape(_data), _test_value(_data))
 
     def logp(self, value: Any) -> tt.TensorVariable:
         """Calculate the log density.
@@ -284,8 +284,10 @@ class TFDensity(pm.Continuous):
         value = [] if self.value is None else [Input(self.value, self.dtype, shape, "value")]
         variables = [g for g in self.given if isinstance(g.source, Variable)]
         arrays = [g for g in self.given if not isinstance(g.source, Variable)]
-        inputs = [Input(g.key, g.source.dtype, _static_shape(g.source), g.argument)
-                  for g in variables + arrays]
+        inputs = [
+            Input(g.key, g.source.dtype, _static_shape(g.source), g.argument)
+            for g in variables + arrays
+        ]
         program = capture(inputs=value + inputs, **self._source)
         free = len(value) + len(variables)
         program = program.bind(
@@ -337,7 +339,7 @@ def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
 
 
 def _static_shape(source: Any) -> Shape:
-    """Return the shape of data or of a Theano variable, None where ``pm.set_data`` may change it."""
+    """Return the static shape of data or of a variable, None where ``pm.set_data`` may act."""
     if not isinstance(source, Variable):
         return np.shape(source)
     test_value = _test_value(source)
@@ -389,4 +391,3 @@ def _resident(observed: Any, logp: Any, value: Any) -> Any:
     dtype = _value_dtype(tensor_spec(logp, value)[0])
     array = Feed.of("", np.asarray(array, dtype)).array
     return tt.TensorConstant(tt.TensorType(dtype, [n == 1 for n in array.shape]), array)
-

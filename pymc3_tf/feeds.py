@@ -96,9 +96,7 @@ def values_at(given: Sequence[Given], sample: Mapping[str, Any]) -> List[np.ndar
     return [values[0] for values in values_over(given, {k: [v] for k, v in sample.items()})]
 
 
-def values_over(
-    given: Sequence[Given], samples: Mapping[str, Sequence[Any]]
-) -> List[Sequence[np.ndarray]]:
+def values_over(given: Sequence[Given], samples: Mapping[str, Any]) -> List[Sequence[np.ndarray]]:
     """Return the values of each entry over many draws, in one list for each entry."""
     number = len(next(iter(samples.values()))) if samples else 1
     results: List[Any] = []

@@ -154,9 +154,7 @@ class TensorFlowOp(theano.graph.op.Op):
 
         return [shape_of(*pair) for pair in zip(self.program.outputs, node.outputs)]
 
-    def L_op(
-        self, inputs: List[Any], outputs: List[Any], output_gradients: List[Any]
-    ) -> List[Any]:
+    def L_op(self, inputs: List[Any], outputs: List[Any], output_gradients: List[Any]) -> List[Any]:
         """Return the vector-Jacobian product."""
         pullback = self.program.differentiated.pullback
         assert pullback is not None

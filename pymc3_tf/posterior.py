@@ -67,8 +67,13 @@ def evaluate(
     ...     twice = 2.0 * mu_t
     ...     mu = pm.Normal("mu", 0.0, 1.0)
     ...     trace = pm.sample(
-    ...         10, tune=10, chains=2, cores=1, progressbar=False,
-    ...         return_inferencedata=False, compute_convergence_checks=False,
+    ...         10,
+    ...         tune=10,
+    ...         chains=2,
+    ...         cores=1,
+    ...         progressbar=False,
+    ...         return_inferencedata=False,
+    ...         compute_convergence_checks=False,
     ...     )
     ...     values = pymc3_tf.evaluate(twice, trace, params={mu_t: "mu"})
     >>> values.shape
@@ -93,9 +98,7 @@ def evaluate(
         Input(g.key, str(np.asarray(v[0]).dtype), np.shape(v[0]), g.argument)
         for g, v in zip(given, values)
     ]
-    program = capture(
-        outputs, inputs, session=session, differentiable=False, name="tensors"
-    )
+    program = capture(outputs, inputs, session=session, differentiable=False, name="tensors")
     fixed = {
         spec.node: g.source
         for spec, g in zip(program.inputs, given)

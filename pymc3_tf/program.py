@@ -169,7 +169,9 @@ class Program:
     @property
     def is_scalar(self) -> bool:
         """Whether the program has one output, known to be a floating scalar."""
-        return len(self.outputs) == 1 and self.outputs[0].shape == () and self.outputs[0].is_floating
+        return (
+            len(self.outputs) == 1 and self.outputs[0].shape == () and self.outputs[0].is_floating
+        )
 
     def bind(self, arrays: Mapping[str, np.ndarray]) -> Program:
         """Return the program with inputs turned into data.
@@ -272,7 +274,7 @@ class Program:
 
     @cached_property
     def differentiated(self) -> Program:
-        """This program, on a graph that has its pullback."""
+        """The same program, on a graph that has its pullback."""
         if self.pullback is not None:
             return self
         if b"LoopCond" in self.graph_def:

@@ -44,7 +44,7 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._entries: "collections.OrderedDict[bytes, Tuple[Dict[str, Any], int]]"
+        self._entries: collections.OrderedDict[bytes, Tuple[Dict[str, Any], int]]
         self._entries = collections.OrderedDict()
         self._bytes = 0
 
@@ -88,7 +88,7 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
         # The optimizer takes the shape of what is fed as unknown, whatever the placeholder says.
         # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
         ensured = [tf.ensure_shape(x, s.shape) for x, s in zip(inputs, program.inputs)]
-        nodes = [item.node for item in [*program.inputs, *program.feeds]]
+        nodes = [s.node for s in program.inputs] + [feed.node for feed in program.feeds]
 
         def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
             return program.build(dict(zip(nodes, tensors)))
@@ -218,7 +218,6 @@ class Function:
         # Copies, because a result can share the memory of a feed, a constant or an input.
         return [np.array(result) for result in results]
 
-
     def release(self) -> None:
         """Give up the call."""
         self._call = _released
@@ -245,8 +244,8 @@ def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:
 
 _lock = threading.RLock()
 _fork_depth = 0
-_functions: "weakref.WeakValueDictionary[str, Function]" = weakref.WeakValueDictionary()
-_sessions: "weakref.WeakValueDictionary[str, _GraphSession]" = weakref.WeakValueDictionary()
+_functions: weakref.WeakValueDictionary[str, Function] = weakref.WeakValueDictionary()
+_sessions: weakref.WeakValueDictionary[str, _GraphSession] = weakref.WeakValueDictionary()
 # Sessions of the parent: closing one in a child would wait for threads that are not there.
 _inherited: List[Any] = []
 _inherited_graphs: Dict[str, _Graph] = {}

@@ -7,7 +7,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("pymc3").setLevel(logging.ERROR)
 
-import pymc3_tf  # noqa: E402, I001 - before PyMC3, for Python 3.11
 import numpy as np  # noqa: E402
 import pymc3 as pm  # noqa: E402
 import pytest  # noqa: E402
@@ -109,5 +108,3 @@ def line():
     random = np.random.RandomState(42)
     x = random.uniform(0, 10, 50)
     return x, 0.5 * x - 2.3 + random.randn(50)
-
-

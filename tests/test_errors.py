@@ -57,7 +57,9 @@ def test_key_that_is_not_in_the_graph(model):
     with tf.Graph().as_default():
         (elsewhere,) = placeholders("elsewhere")
     for argument in ("params", "feed_dict"):
-        with pytest.raises(DeclarationError, match="'elsewhere', which is not in the graph of logp"):
+        with pytest.raises(
+            DeclarationError, match="'elsewhere', which is not in the graph of logp"
+        ):
             pm.TFDensity("y", a * a, **{argument: {elsewhere: 1.0}})
 
 
@@ -163,7 +165,9 @@ def test_shape_of_a_parameter(model):
 def test_dtype_of_a_feed(model):
     (a,) = placeholders("a")
     (x,) = placeholders("x", dtype=tf.int32)
-    with pytest.raises(DeclarationTypeError, match="'x' is int32.*float64. Make the placeholder fl"):
+    with pytest.raises(
+        DeclarationTypeError, match="'x' is int32.*float64. Make the placeholder fl"
+    ):
         pm.TFDensity("y", a * tf.cast(x, tf.float64), feed_dict={x: 1.5})
 
 
@@ -236,9 +240,7 @@ def test_python_op(model, function):
 
 def test_lookup_table(model):
     (a,) = placeholders("a")
-    table = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer([1], [2.0]), 0.0
-    )
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer([1], [2.0]), 0.0)
     logp = a * tf.cast(table.lookup(tf.constant(1)), tf.float64)
     with pytest.raises(exceptions.UnsupportedOpError, match="Table.*tf.gather"):
         pm.TFDensity("y", logp)
@@ -348,7 +350,7 @@ def test_op_inputs():
 
 
 def test_shape_that_changed_after_the_declaration():
-    """TensorFlow itself would compute a wrong number: it folds the declared shape into the graph."""
+    """TensorFlow itself would compute a wrong number: the declared shape is in the graph."""
     x = v1.placeholder(tf.float64, [3], name="x")
     op = TensorFlowOp(tf.reduce_mean(x), [x])
     with pytest.raises(ValueError, match=r"'x' was declared with shape \(3,\).*shape \(4,\)"):

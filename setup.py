@@ -1,0 +1,110 @@
+"""Packaging of pymc3_tf. The tools' settings are in pyproject.toml."""
+
+# Nothing may come before this check, and it must run on any Python: installing on a version that
+# PyMC3 3 cannot support fails late and obscurely, in the middle of building Theano-PyMC.
+import sys
+
+if not ((3, 8) <= sys.version_info[:2] <= (3, 11)):
+    sys.exit(
+        "pymc3-tf needs Python 3.8, 3.9, 3.10 or 3.11, and this is Python "
+        + ".".join(str(part) for part in sys.version_info[:3])
+        + ": make a new virtual environment with one of those,"
+        + " for example with 'python3.11 -m venv --clear .venv'."
+    )
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).resolve().parent
+version = re.search(
+    r'^__version__ = "([^"]+)"', (root / "pymc3_tf/_version.py").read_text("utf-8"), re.MULTILINE
+).group(1)
+
+# Each cap stands for something that breaks. The markers say outright where the caps lead anyway: if
+# it has to search for that, the pip that comes with Python 3.10 downloads fifteen TensorFlows, 8 GB.
+install_requires = [
+    # PyMC3 3.11.5 and 3.11.6 need numpy < 1.22.2, which does not exist for Python 3.11.
+    'pymc3>=3.11.5,<4; python_version < "3.11"',
+    'pymc3==3.11.4; python_version >= "3.11"',
+    # TensorFlow 2.14 needs numpy 1.23.5 or later, TensorFlow 2.18 needs numpy 1.26 or later.
+    'tensorflow>=2,<2.14; python_version < "3.11"',
+    'tensorflow>=2,<2.18; python_version >= "3.11"',
+    # numpy 1.24 has no np.int and np.complex, which Theano-PyMC uses.
+    'numpy<1.22.2; python_version < "3.11"',
+    'numpy<1.24; python_version >= "3.11"',
+    # scipy 1.13 has no scipy.signal.gaussian, which ArviZ before 0.15 imports; PyMC3 3.11.5 and
+    # 3.11.6 need scipy < 1.8.
+    'scipy<1.8; python_version < "3.11"',
+    'scipy<1.13; python_version >= "3.11"',
+    # ArviZ 0.15 has no from_pymc3, which pymc3.sample calls; ArviZ 0.13 needs scipy 1.8 or later.
+    'arviz<0.13; python_version < "3.11"',
+    'arviz<0.15; python_version >= "3.11"',
+    # cachetools 8 raises when a cachedmethod is not the outermost decorator, as in pymc3.Model.
+    "cachetools<8",
+    # fastprogress 1.1 draws PyMC3's progress bar like 1.0, but brings a web server along.
+    "fastprogress<1.1",
+    # setuptools 74 has no distutils.msvccompiler, which numpy.distutils imports, which PyMC3 needs
+    # to help Theano find its BLAS.
+    "setuptools<74",
+]
+
+extras_require = {
+    # Each TensorFlow Probability goes with one TensorFlow; these are the ones that the numpy cap
+    # above leads to. TensorFlow 2.17 comes with Keras 3, Probability needs Keras 2: tf-keras.
+    "tfp": [
+        'tensorflow==2.13.*; python_version < "3.11"',
+        'tensorflow-probability==0.21.*; python_version < "3.11"',
+        'tensorflow==2.17.*; python_version >= "3.11"',
+        'tensorflow-probability==0.24.*; python_version >= "3.11"',
+        'tf-keras==2.17.*; python_version >= "3.11"',
+    ],
+    "docs": [
+        "sphinx",
+        "furo",
+        "myst-parser",
+        "matplotlib",
+    ],
+    "dev": [
+        "pytest>=7",
+        "hypothesis",
+        "ruff",
+        "pre-commit",
+        # TensorFlow 2.13 needs typing_extensions before 4.6, which later ones of these do not take.
+        'mypy; python_version >= "3.11"',
+        'mypy<1.11; python_version < "3.11"',
+        'tox>=4; python_version >= "3.11"',
+        'tox>=4,<4.21; python_version < "3.11"',
+        'virtualenv<20.34; python_version < "3.11"',
+    ],
+}
+
+setup(
+    name="pymc3-tf",
+    version=version,
+    description="TensorFlow log densities as distributions of PyMC3 models",
+    long_description=(root / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    author="The pymc3_tf developers",
+    license="MIT",
+    packages=find_packages(include=["pymc3_tf", "pymc3_tf.*"]),
+    package_data={"pymc3_tf": ["py.typed"]},
+    zip_safe=False,
+    python_requires=">=3.8,<3.12",
+    install_requires=install_requires,
+    extras_require=extras_require,
+    keywords=["Bayesian inference", "MCMC", "NUTS", "PyMC3", "Theano", "TensorFlow"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering",
+        "Typing :: Typed",
+    ],
+)
