@@ -118,10 +118,13 @@ class TFDensity(pm.Continuous):
         variable = super().__new__(
             cls, name, logp, params, value, {g.key: g.source for g in feeds}, **kwargs
         )
+        source: Any = variable
         if isinstance(kwargs.get("observed"), Constant):
             # PyMC3 keeps copies of the data in all these places. One will do, however large it is.
             cls.data = None
-            variable.observations = variable.tag.test_value = kwargs["observed"].data
+            variable.observations = variable.tag.test_value = source = kwargs["observed"].data
+        if value is not None:
+            variable.distribution.fed.append(Given(value, source, "value"))
         return variable
 
     def __init__(
@@ -142,6 +145,8 @@ class TFDensity(pm.Continuous):
     ) -> None:
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
         self.given = parameters + feeds
+        # What the user's graph is fed for a draw: the value too, once there is a variable for it.
+        self.fed = list(self.given)
         self.value = _find_value(logp, parameters, feeds, value)
         if any(same_key(g.key, self.value) for g in self.given):
             raise DeclarationError(
@@ -238,7 +243,7 @@ class TFDensity(pm.Continuous):
                 "an unpickled density has no graph to feed. Call feed_dict in the process in which "
                 "it was declared."
             )
-        return feed_for(self.given, sample)
+        return feed_for(self.fed, sample)
 
     def _distr_parameters_for_repr(self) -> List[str]:
         return []
@@ -247,7 +252,7 @@ class TFDensity(pm.Continuous):
         # The user's graph stays in its process; the programs are all that another one needs.
         given = [g._replace(key=None) for g in self.given]
         value = None if self.value is None else "value"
-        return {**self.__dict__, "_source": None, "given": given, "value": value}
+        return {**self.__dict__, "_source": None, "given": given, "fed": [], "value": value}
 
     @property
     def _variables(self) -> List[Any]:

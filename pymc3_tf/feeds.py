@@ -131,6 +131,8 @@ def _computed(source: Any, samples: Mapping[str, Sequence[Any]], number: int) ->
         function = theano.function(
             fresh, source, givens=dict(zip(blockers, fresh)), on_unused_input="ignore"
         )
+    if not found:
+        return [function()] * number
     return [
         function(*[np.asarray(samples[name][i], v.dtype) for name, v in found.items()])
         for i in range(number)

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+import theano.tensor as tt
 from theano.graph.basic import Variable
 
 from pymc3_tf import runtime
@@ -87,6 +88,11 @@ def evaluate(
     samples, chains = _samples(trace)
     if params is None:
         given = _declared(graph, _model(trace, model))
+        if not given:
+            raise DeclarationError(
+                "no TFDensity of the model uses the graph of these tensors. Say which variables "
+                "they depend on: params={tensor: 'name'}."
+            )
     else:
         given = _named(params, samples)
     replaced = given_by(feed_dict, "feed_dict")
@@ -143,11 +149,10 @@ def _model(trace: Any, model: Optional[pm.Model]) -> pm.Model:
 def _declared(graph: tf.Graph, model: pm.Model) -> List[Given]:
     """Return what the densities of a model declared for a graph."""
     found: List[Given] = []
-    for variable in model.basic_RVs:
+    for variable in [*model.unobserved_RVs, *model.observed_RVs]:
         distribution = getattr(variable, "distribution", None)
-        distribution = getattr(distribution, "dist", distribution)
         if isinstance(distribution, TFDensity):
-            for entry in distribution.given:
+            for entry in distribution.fed:
                 known = any(entry.key is other.key for other in found)
                 if getattr(entry.key, "graph", None) is graph and not known:
                     found.append(entry)
@@ -167,6 +172,4 @@ def _named(params: Mapping[Any, str], samples: Mapping[str, np.ndarray]) -> List
 
 
 def _placeholder(values: np.ndarray, name: str) -> Any:
-    import theano.tensor as tt
-
     return tt.TensorType(str(values.dtype), [False] * (values.ndim - 1))(name)

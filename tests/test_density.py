@@ -1,6 +1,7 @@
 """A TFDensity is the built-in distribution that it was written to be."""
 
 import pickle
+import sys
 
 import arviz as az
 import numpy as np
@@ -198,7 +199,9 @@ def test_observed_in_feed_dict_gives_pointwise_log_likelihood():
         results[0].log_likelihood["y"], results[1].log_likelihood["y"], rtol=1e-8
     )
     np.testing.assert_array_equal(results[0].observed_data["y"], DATA)
-    np.testing.assert_allclose(az.loo(results[0]).loo, az.loo(results[1]).loo, rtol=1e-8)
+    # Its first entry is the expected log density; its name depends on ArviZ's version.
+    ours, theirs = (az.loo(result).iloc[0] for result in results)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8)
 
 
 def test_function_observes_its_first_argument_when_it_is_fed():
@@ -422,15 +425,32 @@ def test_gradient_through_the_parameters_of_other_variables():
     assert_same_model(ours, theirs)
 
 
-def test_hessian_and_map_equal_the_builtin():
+def test_map_and_second_derivatives_equal_the_builtin():
     ours, theirs = normal_models("function")
-    with ours:
-        point = pm.find_MAP(progressbar=False)
-        hessian = pm.find_hessian(point)
-    with theirs:
-        expected = pm.find_MAP(progressbar=False)
-        np.testing.assert_allclose(point["mu"], expected["mu"], rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(hessian, pm.find_hessian(point), rtol=1e-8)
+    hessians, points = [], []
+    for model in (ours, theirs):
+        with model:
+            points.append(pm.find_MAP(progressbar=False))
+        gradient = tt.grad(model.logpt, model.vars)
+        rows = [tt.grad(g, model.vars) for g in gradient]
+        hessian = theano.function(model.vars, [h for row in rows for h in row])
+        hessians.append(hessian(**{v.name: points[0][v.name] for v in model.vars}))
+    for name in ("mu", "sigma", "x"):
+        np.testing.assert_allclose(points[0][name], points[1][name], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(hessians[0], hessians[1], rtol=1e-8)
+
+
+def test_find_hessian_equals_the_builtin():
+    """It uses Theano's scan, which does not compile on Python 3.11: nor then for the built-in."""
+    results = []
+    for model in normal_models("function"):
+        with model:
+            try:
+                results.append(pm.find_hessian(model.test_point))
+            except Exception as error:  # what Theano raises is no more exact
+                assert sys.version_info >= (3, 11) and "longintrepr.h" in str(error)
+                results.append(np.zeros(0))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-8)
 
 
 def test_advi_gives_the_fit_of_the_builtin():
