@@ -7,13 +7,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("pymc3").setLevel(logging.ERROR)
 
-import numpy as np  # noqa: E402
-import pymc3 as pm  # noqa: E402
-import pytest  # noqa: E402
-import tensorflow as tf  # noqa: E402
-import theano.tensor as tt  # noqa: E402
+import pymc3_tf  # noqa: F401  # isort: skip  # before PyMC3, for Python 3.11
 
-from pymc3_tf import runtime  # noqa: E402
+import numpy as np
+import pymc3 as pm
+import pytest
+import tensorflow as tf
+import theano.tensor as tt
+
+from pymc3_tf import runtime
 
 REGIMES = ["placeholder", "ref_variable", "resource_variable", "function", "tf_function", "xla"]
 
