@@ -23,7 +23,7 @@ version = re.search(
 ).group(1)
 
 # Each cap stands for something that breaks. The markers say outright where the caps lead anyway: if
-# it has to search for that, the pip that comes with Python 3.10 downloads fifteen TensorFlows, 8 GB.
+# it has to search for that, the pip that comes with Python 3.10 fetches fifteen TensorFlows, 8 GB.
 install_requires = [
     # PyMC3 3.11.5 and 3.11.6 need numpy < 1.22.2, which does not exist for Python 3.11.
     'pymc3>=3.11.5,<4; python_version < "3.11"',
@@ -41,6 +41,8 @@ install_requires = [
     # ArviZ 0.15 has no from_pymc3, which pymc3.sample calls; ArviZ 0.13 needs scipy 1.8 or later.
     'arviz<0.13; python_version < "3.11"',
     'arviz<0.15; python_version >= "3.11"',
+    # matplotlib 3.10 has no QuadContourSet.collections, which ArviZ before 0.15 uses.
+    "matplotlib<3.10",
     # cachetools 8 raises when a cachedmethod is not the outermost decorator, as in pymc3.Model.
     "cachetools<8",
     # fastprogress 1.1 draws PyMC3's progress bar like 1.0, but brings a web server along.

@@ -40,7 +40,8 @@ class TFDensity(pm.Continuous):
     params : dict, optional
         The parameters: PyMC3 variables, Theano expressions, numbers or arrays, by tensor or
         variable of the graph, or by argument name of the function. They are cast to the dtype of
-        the tensor, and shapes have to agree.
+        the tensor, and shapes have to agree. Where TensorFlow calls a tensor unhashable (outside
+        of its graph's ``as_default()``), write ``tensor.ref()`` as the key.
     value : tf.Tensor or str, optional
         The tensor, or the name of the argument, that stands for the random variable itself.
         Default: the one placeholder that `params` and `feed_dict` leave open; for a function, its
@@ -79,8 +80,8 @@ class TFDensity(pm.Continuous):
     ...     y = pm.TFDensity(
     ...         "y", log_normal_density, params={"mu": mu}, feed_dict={"y": np.array([1.0, 2.0])}
     ...     )
-    >>> y.logp({"mu": 0.0}).round(4)
-    array(-4.3379)
+    >>> print(y.logp({"mu": 0.0}).round(4))
+    -4.3379
     """
 
     def __new__(
@@ -224,7 +225,8 @@ class TFDensity(pm.Continuous):
         Parameters
         ----------
         sample : dict of str to array
-            A draw, by variable name: ``trace[i]``, or a point of the model.
+            A draw, by variable name: ``trace[i]`` (draw ``i`` of the last chain), or a point of
+            the model.
 
         Returns
         -------

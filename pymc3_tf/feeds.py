@@ -76,7 +76,8 @@ def feed_for(given: Sequence[Given], sample: Mapping[str, Any]) -> Dict[Any, np.
 def _fed_tensors(key: Any) -> List[Any]:
     handle = getattr(key, "handle", None)
     if handle is None:
-        return [key]
+        # A variable of the old kind has no hash outside of its graph; its tensor has.
+        return [key.graph.as_graph_element(key)]
     # Feeding a resource variable feeds one of its reads, and every use of it has a read of its own.
     consumers = handle.consumers()
     for op in consumers:

@@ -62,13 +62,12 @@ class TensorFlowOp(theano.graph.op.Op):
     >>> import tensorflow as tf
     >>> import theano.tensor as tt
     >>> import pymc3_tf
-    >>> scale = pymc3_tf.TensorFlowOp(
+    >>> wave = pymc3_tf.TensorFlowOp(
     ...     lambda x, a: a * tf.sin(x),
     ...     [tf.TensorSpec([], tf.float64)],
     ...     feed_dict={"x": np.array([0.0, np.pi / 2])},
     ... )
-    >>> a = tt.dscalar("a")
-    >>> scale(a).eval({a: 3.0})
+    >>> wave(tt.constant(3.0)).eval()
     array([0., 3.])
     """
 

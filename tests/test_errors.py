@@ -363,8 +363,9 @@ def test_evaluate_with_unknown_names(model):
                       compute_convergence_checks=False)  # fmt: skip
     with pytest.raises(DeclarationError, match="params: the trace has no variable 'nu'.*mu"):
         pymc3_tf.evaluate(2.0 * a, trace, params={a: "nu"})
-    with pytest.raises(exceptions.UnfedPlaceholderError, match="tensors needs the placeholder 'a'"):
-        pymc3_tf.evaluate(2.0 * a, trace)
+    (b,) = placeholders("b")
+    with pytest.raises(exceptions.UnfedPlaceholderError, match="tensors needs the placeholder 'b'"):
+        pymc3_tf.evaluate(a * b, trace, params={a: "mu"})
 
 
 def test_all_errors_are_value_or_type_errors():
