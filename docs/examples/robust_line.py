@@ -138,6 +138,7 @@ def sample(line_model, draws=1000, tune=1000, chains=4, seed=None):
             draws,
             tune=tune,
             chains=chains,
+            cores=min(chains, os.cpu_count()),
             random_seed=seed,
             target_accept=0.95,
             return_inferencedata=True,

@@ -1,0 +1,36 @@
+"""What the README and the documentation show can be run as it stands."""
+
+import functools
+import re
+from pathlib import Path
+
+import pymc3 as pm
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", "docs/index.md", "docs/declare.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_run(page, monkeypatch):
+    quick = functools.partial(
+        pm.sample, 10, tune=10, cores=1, progressbar=False, compute_convergence_checks=False
+    )
+    monkeypatch.setattr(pm, "sample", quick)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
+    assert blocks
+    scope = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), scope)
+    samples = scope.get("idata", scope.get("trace"))
+    if page != "docs/declare.md":
+        assert samples.posterior["m"].shape == (2, 10)
+        assert samples.log_likelihood["y"].shape == (2, 10, 50)
+
+
+def test_readme_has_the_two_commands():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for name in ("demo", "tests"):
+        block = re.search(rf"<!-- command: {name} -->\n```bash\n(.*?)\n```", text, re.S).group(1)
+        assert "\n" not in block and block.startswith("python3 -m venv .venv && ")
+    assert (ROOT / re.search(r"!\[.*?\]\((.*?)\)", text).group(1)).is_file()
