@@ -116,6 +116,7 @@ class TFDensity(pm.Continuous):
             # PyMC3 never transforms what is observed.
             kwargs.update(transform=None, _data=observed)
             kwargs["observed"] = _resident(observed, logp, value)
+        kwargs["_named"] = True
         variable = super().__new__(
             cls, name, logp, params, value, {g.key: g.source for g in feeds}, **kwargs
         )
@@ -142,8 +143,10 @@ class TFDensity(pm.Continuous):
         testval: Any = None,
         initval: Any = None,
         _data: Any = None,
+        _named: bool = False,
         **kwargs: Any,
     ) -> None:
+        self._named = _named
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
         self.given = parameters + feeds
         # What the user's graph is fed for a draw: the value too, once there is a variable for it.
@@ -193,10 +196,24 @@ class TFDensity(pm.Continuous):
             A scalar for a joint density, otherwise one number for each element of the value (or of
             its batch dimensions). Under a transform always of the value's shape: PyMC3 adds the
             Jacobian determinant by element, and a joint density would be counted once for each.
+
+        Raises
+        ------
+        pymc3_tf.exceptions.DeclarationError
+            For a joint density of several elements inside of another distribution: ``pm.Bound`` and
+            ``pm.Mixture`` would count it once for each element.
         """
         logp = self._apply(value, summed=False)
         missing = tt.as_tensor_variable(value).ndim - logp.ndim
-        if self.transform is None or self.value is None or missing <= 0:
+        if self.value is None or missing <= 0:
+            return logp
+        if not self._named:
+            raise DeclarationError(
+                "logp is joint over several elements of the value, and PyMC3 would count it once "
+                "for each in pm.Bound and pm.Mixture. Return one number for each element, or "
+                "declare the variable by its name: pm.TFDensity(name, ...)."
+            )
+        if self.transform is None:
             return logp
         value = tt.as_tensor_variable(value)
         share = logp / tt.prod(value.shape[logp.ndim :])

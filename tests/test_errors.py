@@ -113,6 +113,19 @@ def test_value_data_for_an_unnamed_distribution(model):
         pm.TFDensity.dist(normal, {"mu": model["mu"]}, feed_dict={"value": 1.0})
 
 
+def test_joint_density_of_a_vector_inside_another_distribution(model):
+    """PyMC3 would return a wrong number, as it does for its own MvNormal."""
+
+    def joint(value, mu):
+        return tf.reduce_sum(normal(value, mu))
+
+    component = pm.TFDensity.dist(joint, {"mu": model["mu"]}, shape=3)
+    with pytest.raises(DeclarationError, match="joint over several.*Return one number for each"):
+        pm.Mixture("m", [0.5, 0.5], [component, pm.Normal.dist(0.0, 1.0)], observed=np.ones(3))
+    with pytest.raises(DeclarationError, match="joint over several.*declare the variable by its"):
+        pm.Bound(pm.TFDensity, lower=0.0)("b", joint, {"mu": model["mu"]}, shape=3)
+
+
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_uninitialized_variable(model, use_resource):
     (a,) = placeholders("a")
