@@ -23,12 +23,12 @@ from tensorflow.core.protobuf import config_pb2
 from pymc3_tf.grappler import optimize
 from pymc3_tf.program import Feed, Program, TensorSpec
 
-# Seconds that the first call in a forked child may take. Longer than any build that was seen; a
-# thread of the parent that was inside TensorFlow at the fork can otherwise hang the child forever.
-FORK_TIMEOUT = 120
+# Seconds that building and the first call may take in a forked child, longer than any seen so far:
+# a thread of the parent that was inside TensorFlow at the fork can otherwise hang it forever.
+FORK_TIMEOUT = 300
 
 _MEMO_BYTES = 1 << 23
-_MEMO_LARGEST_KEY = 1 << 16
+_MEMO_LARGEST_POINT = 1 << 16
 _MEMO_ENTRY_OVERHEAD = 1000
 _NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
 # Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
@@ -44,15 +44,15 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._entries: collections.OrderedDict[bytes, Tuple[Dict[str, Any], int]]
+        self._entries: collections.OrderedDict[Any, Tuple[Dict[str, Any], int]]
         self._entries = collections.OrderedDict()
         self._bytes = 0
 
-    def get(self, key: bytes) -> Dict[str, Any]:
+    def get(self, key: Any) -> Dict[str, Any]:
         """Return the results for a point by output node; empty if there are none."""
         return self._entries.get(key, _NOTHING)[0]
 
-    def add(self, key: bytes, results: Dict[str, Any], size: int) -> None:
+    def add(self, key: Any, results: Dict[str, Any], size: int) -> None:
         """Remember results of about ``size`` bytes, and forget the oldest if they are too many."""
         known, before = self._entries.get(key, _NOTHING)
         self._entries[key] = {**known, **results}, before + size
@@ -177,7 +177,7 @@ class Function:
         if self.depth:
             self._call = _guarded(self._call, then=functools.partial(setattr, self, "_call"))
         self._entry_bytes = 0
-        self._prefix = ",".join(spec.node for spec in program.inputs).encode()
+        self._arguments = tuple(spec.node for spec in program.inputs)
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate the program.
@@ -199,9 +199,9 @@ class Function:
         """
         for i, spec in self._fixed:
             _check_shape(values[i], spec)
-        key = b"".join([self._prefix, *[v.tobytes() for v in values]])
-        if self._shapes_vary:
-            key += repr([v.shape for v in values]).encode()
+        point = b"".join([v.tobytes() for v in values])
+        shapes = tuple([v.shape for v in values]) if self._shapes_vary else None
+        key = self._arguments, shapes, point
         memo = self.home.memo
         known = memo.get(key)
         if known:
@@ -211,9 +211,10 @@ class Function:
                 pass
         results = self._call(*values)
         self.calls += 1
-        if len(key) <= _MEMO_LARGEST_KEY:
+        if len(point) <= _MEMO_LARGEST_POINT:
             if self._shapes_vary or not self._entry_bytes:
-                self._entry_bytes = _MEMO_ENTRY_OVERHEAD + len(key) + sum(r.nbytes for r in results)
+                size = len(point) + sum(result.nbytes for result in results)
+                self._entry_bytes = _MEMO_ENTRY_OVERHEAD + size
             memo.add(key, dict(zip(self.nodes, results)), self._entry_bytes)
         # Copies, because a result can share the memory of a feed, a constant or an input.
         return [np.array(result) for result in results]
