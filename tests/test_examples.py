@@ -34,6 +34,39 @@ robust_line = load_example("robust_line")
 line_2018 = load_example("line_2018")
 
 
+def compiled():
+    """Return the environment of a process in which Theano has its compiler, unlike in this one."""
+    package = Path(pymc3_tf.__file__).resolve().parents[1]
+    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    flags = re.sub(r"(^|,)cxx=(?=,|$)", "", os.environ.get("THEANO_FLAGS", ""))
+    return {**os.environ, "THEANO_FLAGS": flags, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def sampled(expression, folder):
+    """Evaluate an expression of this module, one that samples, in a process of its own."""
+    path = str(folder.mktemp("draws") / "draws.nc")
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        f"import test_examples as t; t.{expression}.to_netcdf(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", script, path], env=compiled(), check=True, timeout=900)
+    return az.from_netcdf(path)
+
+
+def sample_robust_line():
+    return robust_line.sample(robust_line.model(robust_line.load(), robust_line.graph()), seed=1)
+
+
+def sample_plain_pymc3():
+    return robust_line.sample(plain_pymc3_model(robust_line.load()), seed=2)
+
+
+def sample_2018():
+    model = line_2018.model(line_2018.graph(*line_2018.load()))
+    trace = line_2018.sample(model, tune=1000, seed=1)
+    return az.from_pymc3(trace, model=model, log_likelihood=False)
+
+
 def statistics_of(posterior, name):
     """Mean and standard deviation of a variable, each with its Monte Carlo standard error."""
     draws = posterior[name]
@@ -89,8 +122,8 @@ def plain_model(table):
 
 
 @pytest.fixture(scope="module")
-def robust_posterior(robust_model):
-    return robust_line.sample(robust_model, seed=1)
+def robust_posterior(tmp_path_factory):
+    return sampled("sample_robust_line()", tmp_path_factory)
 
 
 def test_table_gives_the_published_least_squares_lines(table):
@@ -141,8 +174,8 @@ def test_robust_line_has_the_density_and_gradient_of_plain_pymc3(robust_model, p
             )
 
 
-def test_robust_line_has_the_posterior_of_plain_pymc3(robust_posterior, plain_model):
-    expected = robust_line.sample(plain_model, seed=2)
+def test_robust_line_has_the_posterior_of_plain_pymc3(robust_posterior, tmp_path_factory):
+    expected = sampled("sample_plain_pymc3()", tmp_path_factory)
     for posterior in [robust_posterior, expected]:
         summary, _ = robust_line.summarise(posterior)
         assert summary["r_hat"].max() < 1.01
@@ -191,12 +224,10 @@ def test_robust_line_warns_in_words_of_chains_that_disagree():
 
 def test_robust_line_script_prints_the_summary_and_saves_the_pictures(tmp_path):
     output = tmp_path / "new" / "pictures"
-    package = Path(pymc3_tf.__file__).resolve().parents[1]
-    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     arguments = "--draws 150 --tune 400 --chains 2 --seed 3 --output".split()
     result = subprocess.run(
         [sys.executable, str(EXAMPLES / "robust_line.py"), *arguments, str(output)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=compiled(),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -330,9 +361,8 @@ def test_maximum_likelihood_of_2018_is_least_squares(line_model):
     assert_allclose([best[name] for name in line_2018.NAMES], [m, b, logs], rtol=0, atol=1e-4)
 
 
-def test_sampled_posterior_of_2018_is_that_of_quadrature(line_model, quadrature):
-    trace = line_2018.sample(line_model, tune=1000, seed=1)
-    posterior = az.from_pymc3(trace, model=line_model, log_likelihood=False)
+def test_sampled_posterior_of_2018_is_that_of_quadrature(quadrature, tmp_path_factory):
+    posterior = sampled("sample_2018()", tmp_path_factory)
     summary = az.summary(posterior)
     assert summary["r_hat"].max() < 1.01
     assert summary["ess_bulk"].min() > 400
