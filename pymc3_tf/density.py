@@ -96,7 +96,8 @@ class TFDensity(pm.Continuous):
         """Add the variable to the model on the context stack."""
         if name is _Unpickling:
             return super().__new__(cls, name)
-        feeds = given_by(feed_dict, "feed_dict")
+        # One private copy of the data serves TensorFlow, Theano and PyMC3.
+        feeds = [g._replace(source=_private(g.source)) for g in given_by(feed_dict, "feed_dict")]
         value = _find_value(logp, given_by(params, "params"), feeds, value)
         observed = kwargs.pop("observed", None)
         data = [g for g in feeds if value is not None and same_key(g.key, value)]
@@ -403,6 +404,10 @@ def _start(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
 def _likelihood_data(feeds: Sequence[Given]) -> Any:
     """Return what stands for the data of a density without a value: the array that was fed last."""
     return feeds[-1].source if feeds else np.zeros(0)
+
+
+def _private(source: Any) -> Any:
+    return Feed.of("", source).array if isinstance(source, np.ndarray) else source
 
 
 def _resident(observed: Any, logp: Any, value: Any) -> Any:
