@@ -37,9 +37,9 @@ from pymc3_tf import __version__
 ROOT = Path(__file__).resolve().parents[2]
 
 FULL = {
-    # Points of the line: (builds, rounds, evaluations in a round). Rounds are short, so that some of
-    # them fall between what other processes do. Models of much data are built several times: where
-    # the data lies in memory makes a difference of up to a tenth.
+    # Points of the line: (builds, rounds, evaluations in a round). Rounds are short, so that some
+    # fall between what other processes do. Models of much data are built several times: where the
+    # data lies in memory makes a difference of up to a tenth.
     "evaluations": {50: (1, 200, 100), 10_000: (1, 150, 50), 1_000_000: (4, 15, 5)},
     "sampling": {"points": 50, "draws": 1000, "tune": 1000, "repetitions": 5},
     "memory": {"points": 1_000_000},
@@ -119,9 +119,9 @@ def time_evaluations(n, builds, rounds, calls):
                     results[name]["microseconds"].append(round(seconds / calls * 1e6, 3))
                     results[name]["tensorflow_calls"].append(made / calls)
     for name, result in results.items():
-        least, most = min(result["tensorflow_calls"]), max(result["tensorflow_calls"])
-        assert least == most, (name, n, least, most)
-        result["tensorflow_calls"] = least
+        calls_made = set(result["tensorflow_calls"])
+        assert calls_made == {METHODS[name].calls_per_evaluation}, (name, n, calls_made)
+        (result["tensorflow_calls"],) = calls_made
         summarize(result, "microseconds")
     return results
 

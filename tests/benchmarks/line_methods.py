@@ -67,7 +67,8 @@ def expected(x, y, point, transformed):
 class Method:
     """One way of computing log density and gradient, for the data that it is made with."""
 
-    transformed = True
+    calls_per_evaluation = 1  # of TensorFlow
+    transformed = True  # points are on the scale on which PyMC3 samples
 
     def __init__(self, x, y):
         with tf.Graph().as_default(), pm.Model() as self.model:
@@ -119,6 +120,7 @@ class TwoOp(Method):
     """Two ops that each run a session."""
 
     label = "two session.run (2018)"
+    calls_per_evaluation = 2
 
     def declare(self, parameters, x, y):
         inputs = placeholders()
@@ -134,6 +136,7 @@ class PlainPyMC3(Method):
     """No TensorFlow."""
 
     label = "plain PyMC3"
+    calls_per_evaluation = 0
 
     def declare(self, parameters, x, y):
         m, b, logs = parameters
