@@ -32,6 +32,13 @@ def optimize(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str] = ()
         Names of Grappler's optimizers. Default: all that a session would run.
     """
     meta_graph = tf.compat.v1.MetaGraphDef(graph_def=graph_def)
+    nodes = meta_graph.graph_def.node
+    if not any(node.op == "Enter" for node in nodes):
+        # Gradients tie constants to other nodes, which only loops of version 1 need. Pushing such a
+        # constant down a product, the optimizer can make a cycle.
+        for node in nodes:
+            if node.op == "Const":
+                del node.input[:]
     meta_graph.collection_def["train_op"].node_list.value.extend(keep)
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.min_graph_nodes = -1

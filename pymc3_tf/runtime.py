@@ -100,7 +100,10 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
     graph_def = graph.as_graph_def()
     # In a forked child the optimizer could hang.
     if not _fork_depth:
-        graph_def = optimize(graph_def, [*names[0], *names[1]])
+        try:
+            graph_def = optimize(graph_def, [*names[0], *names[1]])
+        except tf.errors.OpError:
+            pass  # as a session does: the graph as it was is slower, and as right
     return _Graph(graph_def, *names)
 
 

@@ -231,3 +231,19 @@ def test_variable_that_is_gathered_from(use_resource):
     result, gradient = runtime.evaluate(captured.value_and_vjp(), [x])
     check("value", result, 19.0)
     check("gradient", gradient, [2.0, 0.0, 12.0])
+
+
+def test_constants_tied_to_other_nodes_make_no_cycle():
+    """The gradient of a square ties its constant to a node that the optimizer moves below it."""
+    x = np.linspace(0.0, 1.0, 20_000)
+
+    def logp(m, x):
+        return -0.5 * tf.square((1.0 - m * x) * tf.exp(-m)) - m
+
+    captured = capture(logp, [Input("m", "float64", ()), Input("x", "float64", x.shape)])
+    vjp = captured.bind({captured.inputs[1].node: x}).vjp()
+    function = runtime.function(vjp)
+    residual = (1.0 - 0.3 * x) * np.exp(-0.3)
+    expected = np.sum(residual * (x * np.exp(-0.3) + residual) - 1.0)
+    check("gradient", function([np.array(0.3), np.ones(x.size)])[0], expected)
+    assert len(function.graph.graph_def.node) < 50
