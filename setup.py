@@ -50,18 +50,21 @@ install_requires = [
     # setuptools 74 has no distutils.msvccompiler, which numpy.distutils imports, which PyMC3 needs
     # to help Theano find its BLAS.
     "setuptools<74",
+    "dill",
+]
+
+# Each TensorFlow Probability goes with one TensorFlow; these are the ones that the numpy cap above
+# leads to. TensorFlow 2.17 comes with Keras 3, Probability needs Keras 2: tf-keras.
+tfp = [
+    'tensorflow==2.13.*; python_version < "3.11"',
+    'tensorflow-probability==0.21.*; python_version < "3.11"',
+    'tensorflow==2.17.*; python_version >= "3.11"',
+    'tensorflow-probability==0.24.*; python_version >= "3.11"',
+    'tf-keras==2.17.*; python_version >= "3.11"',
 ]
 
 extras_require = {
-    # Each TensorFlow Probability goes with one TensorFlow; these are the ones that the numpy cap
-    # above leads to. TensorFlow 2.17 comes with Keras 3, Probability needs Keras 2: tf-keras.
-    "tfp": [
-        'tensorflow==2.13.*; python_version < "3.11"',
-        'tensorflow-probability==0.21.*; python_version < "3.11"',
-        'tensorflow==2.17.*; python_version >= "3.11"',
-        'tensorflow-probability==0.24.*; python_version >= "3.11"',
-        'tf-keras==2.17.*; python_version >= "3.11"',
-    ],
+    "tfp": tfp,
     "docs": [
         "sphinx",
         "furo",
@@ -69,8 +72,11 @@ extras_require = {
         "matplotlib",
     ],
     "dev": [
+        *tfp,
         "pytest>=7",
         "hypothesis",
+        "cloudpickle",
+        "graphviz",
         "ruff",
         "pre-commit",
         # TensorFlow 2.13 needs typing_extensions before 4.6, which later ones of these do not take.

@@ -37,6 +37,7 @@ from pymc3_tf.program import (
     rewire,
     static_shape,
 )
+from pymc3_tf.seeds import seed_random_ops
 
 Source = Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]]
 
@@ -57,6 +58,7 @@ def capture(
     session: Optional[tf.compat.v1.Session] = None,
     jit_compile: bool = False,
     differentiable: bool = True,
+    draws: bool = False,
     name: str = "logp",
 ) -> Program:
     """Freeze a computation.
@@ -73,6 +75,10 @@ def capture(
         Compile with XLA.
     differentiable : bool
         Build the gradient too. Without it, ops that have none are accepted.
+    draws : bool
+        It draws random numbers, has no gradient, and need not depend on all inputs. Random ops of a
+        graph become functions of one more input, the last one: a seed of two int32. A function
+        takes its seed as an argument instead.
     name : str
         What the source is called in error messages.
 
@@ -85,18 +91,28 @@ def capture(
     pymc3_tf.exceptions.DeclarationError
         Or one of its subclasses, if the computation cannot be frozen or an input does not fit.
     """
+    how = _How(name, session, jit_compile, differentiable and not draws, draws)
     if not callable(source):
-        outputs = tensors_of(source, name)
-        return _capture_tensors(outputs, inputs, session, jit_compile, differentiable, name)
+        return _capture_tensors(tensors_of(source, name), inputs, how, seeded=draws)
     if tf.executing_eagerly():
-        return _capture_function(source, inputs, jit_compile, differentiable, name)
+        return _capture_function(source, inputs, how)
     # Outside eager mode the function may use the variables and tensors of the user's graph.
     with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(_SCOPE):
         placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
         outputs = _call(source, inputs, placeholders, name)
     fixed = [i._replace(key=p) for i, p in zip(inputs, placeholders)]
     labels = [str(i.key) for i in inputs]
-    return _capture_tensors(outputs, fixed, session, jit_compile, differentiable, name, labels)
+    return _capture_tensors(outputs, fixed, how, labels)
+
+
+class _How(NamedTuple):
+    """The options of ``capture``."""
+
+    name: str
+    session: Optional[tf.compat.v1.Session]
+    jit_compile: bool
+    differentiable: bool
+    draws: bool
 
 
 _SCOPE = "pymc3_tf"
@@ -216,13 +232,11 @@ def tensors_of(source: Any, name: str) -> List[tf.Tensor]:
 def _capture_tensors(
     outputs: List[tf.Tensor],
     inputs: Sequence[Input],
-    session: Optional[tf.compat.v1.Session],
-    jit_compile: bool,
-    differentiable: bool,
-    name: str,
+    how: _How,
     labels: Optional[Sequence[str]] = None,
+    seeded: bool = False,
 ) -> Program:
-    graph = outputs[0].graph
+    graph, name = outputs[0].graph, how.name
     tensors = [graph_tensor(i.key, graph, i.argument, name) for i in inputs]
     labels = labels or [node_of(t.name) for t in tensors]
     specs = [_input_spec(i, t, label) for i, t, label in zip(inputs, tensors, labels)]
@@ -233,21 +247,25 @@ def _capture_tensors(
             "before graph.finalize() is called (a MonitoredSession calls it)."
         )
     with graph.as_default(), tf.name_scope(_SCOPE):
-        gradients = _add_gradients(outputs, tensors if differentiable else (), name)
+        gradients = _add_gradients(outputs, tensors if how.differentiable else (), name)
     graph_def = _as_graph_def(graph, name)
     clean(graph_def)
     detached = _detach(graph_def, tensors)
     gradients = gradients.renamed(detached)
     arguments = [detached.get(t.name, t.name) for t in tensors]
-    prune(graph_def, gradients.names)
+    if seeded:
+        arguments.append(seed_random_ops(graph_def, graph, gradients.names, arguments))
+        specs.append(TensorSpec("", "seed", "int32", (2,)))
+    roots = gradients.names + (arguments if how.draws else [])
+    prune(graph_def, roots)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
-    values = _variable_values(graph_def, parameters, graph, session, name)
+    values = _variable_values(graph_def, parameters, graph, how.session, name)
     _freeze_shapes(graph_def, graph)
-    graph_def = freeze(graph_def, values, gradients.names, name)
-    output_specs = _output_specs(outputs, gradients, name)
-    return assemble(graph_def, specs, arguments, output_specs, gradients, jit_compile=jit_compile)
+    graph_def = freeze(graph_def, values, roots, name)
+    outs = _output_specs(outputs, gradients, name)
+    return assemble(graph_def, specs, arguments, outs, gradients, jit_compile=how.jit_compile)
 
 
 def graph_tensor(key: Any, graph: tf.Graph, argument: str, name: str) -> tf.Tensor:
@@ -393,6 +411,8 @@ def _call(
             result = function(**{i.key: t for i, t in zip(inputs, tensors)})
         else:
             result = function(*tensors)
+    except (DeclarationError, DeclarationTypeError):
+        raise
     except (TypeError, ValueError, tf.errors.OpError) as error:
         given = ", ".join(
             f"{i.key if isinstance(i.key, str) else k}: {i.dtype} {tf.TensorShape(i.shape)}"
@@ -411,18 +431,13 @@ def _call(
     return outputs
 
 
-def _capture_function(
-    function: Callable[..., Any],
-    inputs: Sequence[Input],
-    jit_compile: bool,
-    differentiable: bool,
-    name: str,
-) -> Program:
+def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how: _How) -> Program:
+    name = how.name
     traced: Dict[str, Any] = {}
 
     def build(*arguments: tf.Tensor) -> List[tf.Tensor]:
         outputs = _call(function, inputs, arguments, name)
-        gradients = _add_gradients(outputs, arguments if differentiable else (), name)
+        gradients = _add_gradients(outputs, arguments if how.differentiable else (), name)
         traced.update(gradients=gradients, specs=_output_specs(outputs, gradients, name))
         return outputs
 
@@ -434,14 +449,15 @@ def _capture_function(
     gradients = traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
     clean(graph_def)
-    prune(graph_def, gradients.names)
+    roots = gradients.names + (arguments if how.draws else [])
+    prune(graph_def, roots)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     values = _captured_values(graph_def, concrete)
-    graph_def = freeze(graph_def, values, gradients.names, name)
+    graph_def = freeze(graph_def, values, roots, name)
     specs = [TensorSpec("", label, str(i.dtype), i.shape) for i, label in zip(inputs, labels)]
     return assemble(
-        graph_def, specs, arguments, traced["specs"], gradients, jit_compile=jit_compile
+        graph_def, specs, arguments, traced["specs"], gradients, jit_compile=how.jit_compile
     )
 
 
@@ -518,6 +534,12 @@ def _check_ops(graph_def: Any, name: str) -> None:
         if definition is None or not definition.is_stateful:
             continue
         if "Random" in node.op or node.op in ("Multinomial", "ParameterizedTruncatedNormal"):
+            if name == "random":
+                raise UnsupportedOpError(
+                    f"{where}: it cannot be given a seed there. Use the tf.random.stateless_... "
+                    "ops in a function of seed and size; in a graph, tf.random.normal, uniform, "
+                    "truncated_normal, gamma, poisson and categorical work too, outside of loops."
+                )
             raise UnsupportedOpError(
                 f"{where}: it draws random numbers, and a log density must give the same number "
                 "each time. Use a tf.random.stateless_... op with a fixed seed, or make the random "

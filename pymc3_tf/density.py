@@ -10,13 +10,14 @@ import pymc3 as pm
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from pymc3.distributions.distribution import _Unpickling
+from pymc3.distributions.distribution import _Unpickling, draw_values
 from pymc3.model import pandas_to_array
 from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
+from pymc3_tf.draws import DistributionLogProb, DistributionSample, Sampler
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import Given, feed_for, given_by
 from pymc3_tf.op import apply, bind_constants
@@ -50,6 +51,16 @@ class TFDensity(pm.Continuous):
     feed_dict : dict, optional
         Data: arrays or ``pm.Data``, by tensor or argument name. Arrays stay in TensorFlow's memory.
         If the value is among them, the variable is observed.
+    distribution : callable, optional
+        In place of `logp`: a function of the parameters and data that returns a distribution of
+        TensorFlow Probability, or such a distribution itself. It has a sampler too. The value goes
+        by the name ``"value"``.
+    random : callable or tf.Tensor, optional
+        The sampler, for predictions. A function of parameters, data and ``size`` (the shape to
+        draw) that draws with ``numpy.random``; it gets parameters and data by name as it asks for
+        them, or by position where the keys of `params` are tensors. A function that also takes
+        ``seed`` (two int32) draws with TensorFlow's stateless ops instead. Or a tensor of the graph
+        of `logp`, built of ``tf.random.normal`` and its like. All follow ``random_seed``.
     session : tf.compat.v1.Session, optional
         Holds the values of the graph's variables, which are frozen at declaration. Default:
         TensorFlow's default session.
@@ -96,6 +107,9 @@ class TFDensity(pm.Continuous):
         """Add the variable to the model on the context stack."""
         if name is _Unpickling:
             return super().__new__(cls, name)
+        logp, kwargs["random"] = _sources(
+            logp, kwargs.pop("distribution", None), kwargs.get("random")
+        )
         # One private copy of the data serves TensorFlow, Theano and PyMC3.
         feeds = [g._replace(source=_private(g.source)) for g in given_by(feed_dict, "feed_dict")]
         value = _find_value(logp, given_by(params, "params"), feeds, value)
@@ -132,11 +146,13 @@ class TFDensity(pm.Continuous):
 
     def __init__(
         self,
-        logp: Source,
+        logp: Optional[Source] = None,
         params: Optional[Mapping[Any, Any]] = None,
         value: Any = None,
         feed_dict: Optional[Mapping[Any, Any]] = None,
         *,
+        distribution: Any = None,
+        random: Any = None,
         session: Optional[tf.compat.v1.Session] = None,
         jit_compile: bool = False,
         shape: Any = None,
@@ -148,6 +164,7 @@ class TFDensity(pm.Continuous):
         **kwargs: Any,
     ) -> None:
         self._named = _named
+        logp, random = _sources(logp, distribution, random)
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
         self.given = parameters + feeds
         # What the user's graph is fed for a draw: the value too, once there is a variable for it.
@@ -182,6 +199,14 @@ class TFDensity(pm.Continuous):
             self.program = self._capture(tuple(self.shape), test_value)
         else:
             self.program = self._capture(_static_shape(_data), _test_value(_data))
+        self._sampler: Optional[Sampler] = None
+        if random is not None:
+            inputs = [_input(g) for g in self.given]
+            self._sampler = Sampler(random, inputs, len(parameters), session)
+            tests = [_test_value(g.source) for g in self.given]
+            if all(test is not None for test in tests):
+                drawn = self.shape if _data is None else np.shape(_test_value(_data))
+                self._sampler.check(tests, drawn)
 
     def logp(self, value: Any) -> tt.TensorVariable:
         """Calculate the log density.
@@ -225,17 +250,34 @@ class TFDensity(pm.Continuous):
         return self._apply(value, summed=True)
 
     def random(self, point: Any = None, size: Any = None) -> np.ndarray:
-        """Refuse to draw: a log density alone has no sampler.
+        """Draw from the distribution with the sampler that was declared.
+
+        Parameters
+        ----------
+        point : dict of str to array, optional
+            Values of the model's variables. What it lacks is drawn.
+        size : int or tuple of int, optional
+            How many draws.
+
+        Returns
+        -------
+        ndarray
+            Of shape `size` + the variable's shape.
 
         Raises
         ------
         ValueError
-            Always. Without it PyMC3 would return the observed data as draws.
+            Without a sampler. PyMC3 would return the observed data as draws.
         """
-        raise ValueError(
-            "a TFDensity has no sampler, so it has no prior or posterior predictive draws. Leave "
-            "it out with var_names=[...], or draw by hand from the posterior."
-        )
+        if self._sampler is None:
+            raise ValueError(
+                "this TFDensity has no sampler, so it has no prior or posterior predictive draws. "
+                "Declare it with random=lambda mu, size: np.random.normal(mu, 1.0, size) or with "
+                "distribution=, or leave it out with var_names=[...]."
+            )
+        values = iter(draw_values(self._variables, point=point, size=size))
+        every = [next(values) if isinstance(g.source, Variable) else g.source for g in self.given]
+        return self._sampler(every, self.shape, size)
 
     def feed_dict(self, sample: Mapping[str, Any]) -> Dict[Any, np.ndarray]:
         """Return the feed of the user's own graph for one draw.
@@ -309,10 +351,7 @@ class TFDensity(pm.Continuous):
         value = [] if self.value is None else [Input(self.value, self.dtype, shape, "value")]
         variables = [g for g in self.given if isinstance(g.source, Variable)]
         arrays = [g for g in self.given if not isinstance(g.source, Variable)]
-        inputs = [
-            Input(g.key, g.source.dtype, _static_shape(g.source), g.argument)
-            for g in variables + arrays
-        ]
+        inputs = [_input(g) for g in variables + arrays]
         program = capture(inputs=value + inputs, **self._source)
         free = len(value) + len(variables)
         program = program.bind(
@@ -322,6 +361,25 @@ class TFDensity(pm.Continuous):
         if value and test_value is not None:
             shape = np.shape(test_value)
         return _checked(program, shape if value else None, tests)
+
+
+def _sources(logp: Any, distribution: Any, random: Any) -> Tuple[Any, Any]:
+    """Return the log density and the sampler, of a distribution if there is one."""
+    if (logp is None) == (distribution is None):
+        raise DeclarationError(
+            "TFDensity has "
+            + ("neither logp nor distribution" if logp is None else "both logp and distribution")
+            + ". Give one of them: logp=lambda value, mu: ..., or distribution=lambda mu: "
+            "tfd.Normal(mu, 1.0)."
+        )
+    if distribution is None:
+        return logp, random
+    logp = DistributionLogProb(distribution)
+    return logp, DistributionSample(distribution) if random is None else random
+
+
+def _input(given: Given) -> Input:
+    return Input(given.key, str(given.source.dtype), _static_shape(given.source), given.argument)
 
 
 def _find_value(

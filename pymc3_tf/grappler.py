@@ -41,8 +41,11 @@ def optimize(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str] = ()
                 del node.input[:]
     meta_graph.collection_def["train_op"].node_list.value.extend(keep)
     config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.min_graph_nodes = -1
-    config.graph_options.rewrite_options.optimizers.extend(optimizers)
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1
+    options.optimizers.extend(optimizers)
+    # It chooses among implementations by device, and prints an error where there is none to choose.
+    options.implementation_selector = options.OFF
     # Described rather than probed: probing starts a session, and logs what it finds.
     cluster = grappler_cluster.Cluster(devices=[_CPU])
     return tf_optimizer.OptimizeGraph(config, meta_graph, cluster=cluster)

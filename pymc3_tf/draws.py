@@ -1,0 +1,307 @@
+"""Draws from the distribution that a density belongs to, which PyMC3 needs for its predictions.
+
+They are made by a NumPy function, or by a program that takes a seed. Seeds come from NumPy's global
+generator, the one that PyMC3 seeds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import dill
+import numpy as np
+import tensorflow as tf
+
+from pymc3_tf import runtime
+from pymc3_tf.capture import Input, arguments_of, capture
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.program import Program
+
+
+class Sampler:
+    """Draws a variable, for given values of what it depends on.
+
+    Parameters
+    ----------
+    source : callable or tf.Tensor
+        What the user gave as ``random``, or a `DistributionSample`.
+    inputs : sequence of Input
+        The density's parameters, then its data. The value is not among them.
+    params : int
+        How many of them are parameters.
+    session : tf.compat.v1.Session, optional
+        For the variables of a graph.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        inputs: Sequence[Input],
+        params: int,
+        session: Optional[tf.compat.v1.Session] = None,
+    ) -> None:
+        self._ranks = [len(i.shape or ()) for i in inputs]
+        self._draw: Any
+        if isinstance(source, tf.Tensor):
+            self._draw = _SeededDraws(source, inputs, session)
+            return
+        if not callable(source):
+            raise DeclarationTypeError(
+                f"random is {source!r} ({type(source).__name__}). Give a function that draws with "
+                "NumPy, such as lambda mu, size: np.random.normal(mu, 1.0, size), or a tensor of "
+                "the graph of logp."
+            )
+        arguments = _arguments(source, inputs, params)
+        if "seed" in arguments_of(source, "random")[0]:
+            self._draw = _SeededDraws(source, inputs, session, arguments)
+        else:
+            self._draw = _NumpyDraws(source, arguments)
+
+    def __call__(self, values: Sequence[Any], shape: Sequence[int], size: Any = None) -> np.ndarray:
+        """Draw the variable.
+
+        Parameters
+        ----------
+        values : sequence of array
+            One for each input. Those that were drawn themselves have the dimensions of `size`
+            before their own.
+        shape : sequence of int
+            Shape of the variable; empty if it follows from the values.
+        size : int or tuple of int, optional
+            How many draws.
+
+        Returns
+        -------
+        ndarray
+            Of shape `size` + `shape`.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit.
+        """
+        size = () if size is None else tuple(int(n) for n in np.atleast_1d(size))
+        shape = tuple(int(n) for n in shape)
+        arrays, varies = [], []
+        for value, rank in zip(map(np.asarray, values), self._ranks):
+            batch, own = value.shape[: value.ndim - rank], value.shape[value.ndim - rank :]
+            varies.append(bool(size) and batch == size)
+            if not varies[-1] and np.prod(batch) != 1 or value.ndim < rank:
+                raise ValueError(
+                    f"random got a parameter of shape {value.shape} for {size} draws; one draw of "
+                    f"it has {rank} dimensions."
+                )
+            arrays.append(value.reshape(-1, *own) if varies[-1] else value.reshape(own))
+        draws = self._draw(arrays, varies, shape, int(np.prod(size)))
+        found = draws.shape[1:]
+        if shape and found != shape:
+            raise ValueError(
+                f"random drew the shape {found}, and the variable has shape {shape}. Draw with "
+                "size=size, which is the shape of the variable."
+            )
+        return draws.reshape(size + found)
+
+    def check(self, values: Sequence[Any], shape: Sequence[int]) -> None:
+        """Draw once, and leave NumPy's generator as it was."""
+        state = np.random.get_state()
+        try:
+            draw = self(values, shape)
+        except (DeclarationError, DeclarationTypeError):
+            raise
+        except Exception as error:
+            raise DeclarationError(
+                f"random failed at the test point: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            np.random.set_state(state)
+        if draw.dtype.kind not in "biuf":
+            raise DeclarationTypeError(
+                f"random returned values of dtype {draw.dtype}. Return an array of numbers."
+            )
+
+
+def _arguments(
+    function: Callable[..., Any], inputs: Sequence[Input], params: int
+) -> List[Optional[str]]:
+    """Return the name under which the function takes each input; None if it does not.
+
+    Tensors have no names that a function could go by: they are passed in their order.
+    """
+    names, required, takes_any = arguments_of(function, "random")
+    if not takes_any and "size" not in names:
+        raise DeclarationError(
+            "random has to take size, the shape to draw: lambda mu, size: "
+            "np.random.normal(mu, 1.0, size)"
+        )
+    own = [name for name in names if name not in ("size", "seed")]
+    if all(isinstance(i.key, str) for i in inputs):
+        known = [i.key for i in inputs]
+        for name in own:
+            if name in required and name not in known:
+                raise DeclarationError(
+                    f"random needs the argument {name!r}, which is neither in params nor in "
+                    f"feed_dict. They have: {', '.join(known)}."
+                )
+        return [name if name in own or takes_any else None for name in known]
+    if len(own) not in (params, len(inputs)):
+        raise DeclarationError(
+            f"random takes {len(own)} arguments besides size ({', '.join(own)}). Where the keys "
+            f"are tensors it gets the values of params in their order ({params}), and if it takes "
+            f"more, those of feed_dict too ({len(inputs) - params})."
+        )
+    return [*own, *[None] * (len(inputs) - len(own))]
+
+
+def _named(arguments: Sequence[Optional[str]], values: Sequence[Any]) -> Dict[str, Any]:
+    return {name: value for name, value in zip(arguments, values) if name is not None}
+
+
+class _NumpyDraws:
+    """Draws by a function of NumPy."""
+
+    def __init__(self, function: Callable[..., Any], arguments: List[Optional[str]]) -> None:
+        self._function = function
+        self._arguments = arguments
+
+    def __call__(
+        self, arrays: List[np.ndarray], varies: List[bool], shape: Tuple[int, ...], number: int
+    ) -> np.ndarray:
+        draws = []
+        for i in range(number):
+            row = [a[i] if v else a for a, v in zip(arrays, varies)]
+            draws.append(self._function(**_named(self._arguments, row), size=shape or None))
+        return np.array(draws)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # Functions that pickle cannot find by their name, such as lambdas, travel too.
+        return {**self.__dict__, "_function": dill.dumps(self._function, recurse=True)}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state, _function=dill.loads(state["_function"]))
+
+
+class _SeededDraws:
+    """Draws by a program whose last input is a seed."""
+
+    def __init__(
+        self,
+        source: Any,
+        inputs: Sequence[Input],
+        session: Optional[tf.compat.v1.Session],
+        arguments: Optional[Sequence[Optional[str]]] = None,
+    ) -> None:
+        self._inputs = list(inputs)
+        self._source = source
+        self._session = session
+        self._arguments = arguments
+        # TensorFlow has to know the rank of a draw, and PyMC3 asks for others than the variable's.
+        self._programs: Dict[Optional[int], Program] = {}
+
+    def __call__(
+        self, arrays: List[np.ndarray], varies: List[bool], shape: Tuple[int, ...], number: int
+    ) -> np.ndarray:
+        program = self._program(None if self._arguments is None else len(shape))
+        fixed = [] if self._arguments is None else [np.array(shape, np.int32)]
+        seeds = np.random.randint(0, 2**31 - 1, (number, 2), np.int32)
+        draws = []
+        for i in range(number):
+            row = [a[i] if v else a for a, v in zip(arrays, varies)]
+            draws.append(runtime.evaluate(program, [*row, *fixed, seeds[i]])[0])
+        return np.array(draws)
+
+    def _program(self, rank: Optional[int]) -> Program:
+        if rank not in self._programs:
+            if self._source is None:
+                raise ValueError(
+                    "an unpickled density cannot be traced again for draws of another rank. Draw "
+                    "in the process in which it was declared."
+                )
+            self._programs[rank] = self._capture(rank)
+        return self._programs[rank]
+
+    def _capture(self, rank: Optional[int]) -> Program:
+        if self._arguments is None:
+            return capture(
+                self._source, self._inputs, session=self._session, draws=True, name="random"
+            )
+        keys = [f"input_{i}" for i in range(len(self._inputs))]
+        inputs = [i._replace(key=key) for i, key in zip(self._inputs, keys)]
+        inputs += [Input("size", "int32", (rank,)), Input("seed", "int32", (2,))]
+        arguments, source = self._arguments, self._source
+
+        def draw(size: tf.Tensor, seed: tf.Tensor, **values: tf.Tensor) -> Any:
+            named = _named(arguments, [values[key] for key in keys])
+            return source(**named, size=size, seed=seed)
+
+        return capture(draw, inputs, session=self._session, draws=True, name="random")
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # The user's graph stays in its process; the programs are all that another one needs. Rank 0
+        # is what PyMC3 asks for when the data have a new length.
+        if self._source is not None and self._arguments is not None:
+            self._program(0)
+        inputs = [i._replace(key=None) for i in self._inputs]
+        return {**self.__dict__, "_source": None, "_session": None, "_inputs": inputs}
+
+
+class _OfDistribution:
+    """A function of the arguments of ``distribution`` and of some before them."""
+
+    arguments: Tuple[str, ...] = ()
+
+    def __init__(self, distribution: Any) -> None:
+        self._distribution = distribution
+        parameters = []
+        if not _is_distribution(distribution):
+            names, _, _ = arguments_of(distribution, "distribution")
+            for name in names:
+                if name in ("value", "size", "seed"):
+                    raise DeclarationError(
+                        f"distribution has an argument named {name!r}, a name that is taken. "
+                        "Rename it, in params too."
+                    )
+            function = getattr(distribution, "python_function", distribution)
+            parameters = list(inspect.signature(function).parameters.values())
+        kind = inspect.Parameter.POSITIONAL_ONLY
+        own = [inspect.Parameter(name, kind) for name in self.arguments]
+        self.__signature__ = inspect.Signature(own + parameters)
+
+    def of(self, **given: Any) -> Any:
+        """Return the distribution."""
+        found = self._distribution
+        if not _is_distribution(found):
+            found = found(**given)
+        if not _is_distribution(found):
+            raise DeclarationTypeError(
+                f"distribution returned {type(found).__name__}. Return a distribution of "
+                "TensorFlow Probability, such as tfd.Normal(mu, sigma)."
+            )
+        return found
+
+
+def _is_distribution(source: Any) -> bool:
+    return hasattr(source, "log_prob") and hasattr(source, "sample")
+
+
+class DistributionLogProb(_OfDistribution):
+    """The log density of a distribution of TensorFlow Probability, as a function."""
+
+    arguments = ("value",)
+
+    def __call__(self, value: tf.Tensor, **given: tf.Tensor) -> tf.Tensor:
+        """Return the log density of the value."""
+        return self.of(**given).log_prob(value)
+
+
+class DistributionSample(_OfDistribution):
+    """The draws of a distribution of TensorFlow Probability, as a function."""
+
+    arguments = ("size", "seed")
+
+    def __call__(self, size: tf.Tensor, seed: tf.Tensor, **given: tf.Tensor) -> tf.Tensor:
+        """Return a draw of shape ``size``."""
+        distribution = self.of(**given)
+        own = tf.concat([distribution.batch_shape_tensor(), distribution.event_shape_tensor()], 0)
+        repeated = max(size.shape[0] - own.shape[0], 0)
+        return distribution.sample(size[:repeated], seed=seed)
