@@ -17,10 +17,10 @@ from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
-from pymc3_tf.draws import DistributionLogProb, DistributionSample, Sampler
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import Given, feed_for, given_by
 from pymc3_tf.op import apply, bind_constants
+from pymc3_tf.predictive import DistributionLogProb, DistributionSample, Sampler
 from pymc3_tf.program import Feed, Program
 
 
