@@ -16,7 +16,7 @@ from theano.graph.basic import Apply, graph_inputs, io_toposort
 from theano.link.basic import PerformLinker
 from theano.tensor.basic import Dot
 from theano.tensor.elemwise import DimShuffle, Elemwise
-from theano.tensor.subtensor import AdvancedIncSubtensor, AdvancedSubtensor1
+from theano.tensor.subtensor import AdvancedIncSubtensor, AdvancedIncSubtensor1, AdvancedSubtensor1
 
 from pymc3_tf.op import TensorFlowOp
 
@@ -197,14 +197,16 @@ def _stack_dot(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
 
 
 @_stack.register(AdvancedIncSubtensor)
+@_stack.register(AdvancedIncSubtensor1)
 def _stack_imputed(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
     # What PyMC3 makes of data with missing values: constants, among which variables are set.
     data, values, *index = node.inputs
     elements = len(index) == data.ndim and all(getattr(i, "ndim", 0) == 1 for i in index)
-    if varies != [False, True] + [False] * len(index) or not elements or values.ndim != 1:
+    alone = varies == [False, True] + [False] * len(index)
+    if not (op.set_instead_of_inc and elements and alone and values.ndim == 1):
         return None
     stack = tt.alloc(data, inputs[1].shape[0], *[data.shape[i] for i in range(data.ndim)])
-    return op.make_node(stack, inputs[1], slice(None), *index).outputs
+    return [tt.set_subtensor(stack[(slice(None), *index)], inputs[1])]
 
 
 @_stack.register(TensorFlowOp)

@@ -305,12 +305,16 @@ class Program:
         def build_one(row: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
             return self._build({**same, **row})
 
+        def build_row(row: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+            # Tensors from outside come into a function by way of an op only.
+            return self._build({**{node: tf.identity(x) for node, x in same.items()}, **row})
+
         def build_loop(rows: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
             signature = [
                 tf.TensorSpec(None if spec.shape is None else spec.shape[1:], spec.dtype)
                 for spec in self.outputs
             ]
-            return tf.map_fn(build_one, rows, fn_output_signature=signature)
+            return tf.map_fn(build_row, rows, fn_output_signature=signature)
 
         if not self._has_control_flow:
             try:
