@@ -11,6 +11,7 @@ import theano
 import theano.tensor as tt
 from theano.graph.basic import Variable
 
+from pymc3_tf import runtime
 from pymc3_tf.capture import Input, capture, graph_tensor, needed, tensors_of
 from pymc3_tf.density import TFDensity
 from pymc3_tf.draws import evaluate_draws
@@ -113,6 +114,9 @@ def evaluate(
     program = program.bind(fixed)
     sources = [g.source for g in given if isinstance(g.source, Variable)]
     draws = {x: samples[x.name] for x in drawn(sources, samples)}
+    if any(spec.shape is None for spec in program.outputs):
+        varying = [v for g, v in zip(given, first) if isinstance(g.source, Variable)]
+        program = program.with_ranks([y.ndim for y in runtime.evaluate(program, varying)])
     with theano.config.change_flags(compute_test_value="off"):
         variables = as_list(apply(program, sources))
     results = evaluate_draws(variables, draws, number)

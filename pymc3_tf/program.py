@@ -216,6 +216,14 @@ class Program:
         """Return the program with more known about its one output."""
         return dataclasses.replace(self, outputs=(output,))
 
+    def with_ranks(self, ranks: Sequence[int]) -> Program:
+        """Return the program with the ranks of outputs of which TensorFlow does not know them."""
+        outputs = [
+            dataclasses.replace(spec, shape=(None,) * rank) if spec.shape is None else spec
+            for spec, rank in zip(self.outputs, ranks)
+        ]
+        return dataclasses.replace(self, outputs=tuple(outputs))
+
     def batched(self, nodes: Sequence[str]) -> Program:
         """Return the program for many draws at once.
 
@@ -254,7 +262,6 @@ class Program:
             pullback=None,
             sums=(),
             stacked=tuple(nodes),
-            jit_compile=False,
         )
         return known[tuple(nodes)]
 
@@ -348,9 +355,12 @@ class Program:
     def _build(self, tensors: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
         graph_def = tf.compat.v1.GraphDef.FromString(self.graph_def)
         outputs = [f"{spec.node}:0" for spec in self.outputs]
+        ops = {node.name: node.op for node in graph_def.node}
         for node in graph_def.node:
-            if f"{node.name}:0" in outputs and node_of(node.input[0]) not in tensors:
-                # What an output names, rather than one more op to run on each call.
+            source = node_of(node.input[0]) if f"{node.name}:0" in outputs else ""
+            if source and source not in tensors and ops[source] not in _CONTROL_FLOW:
+                # What an output names, rather than one more op to run on each call. Not for
+                # control flow, which the optimizer replaces by other ops.
                 source = node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
                 outputs[outputs.index(f"{node.name}:0")] = source
             if node.op == "PlaceholderWithDefault" and node.name not in tensors:
@@ -404,6 +414,9 @@ class Program:
         )
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
+
+
+_CONTROL_FLOW = ("If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase")
 
 
 # What follows builds a program from a graph: gradients are added to the live graph, where

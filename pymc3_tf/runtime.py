@@ -170,9 +170,11 @@ class Function:
         self.depth = self.home.depth
         inherited = _inherited_graphs.get(program.key)
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
-        self.graph = inherited or _prepare(program, program.jit_compile and not self.depth)
+        # For many draws it would compile once for each number of them.
+        jit_compile = program.jit_compile and not self.depth and not program.stacked
+        self.graph = inherited or _prepare(program, jit_compile)
         self.plain = self.graph
-        if program.jit_compile and not self.depth:
+        if jit_compile:
             self.plain = _prepare(program, False)
         self.nodes = [spec.node for spec in program.outputs]
         self._fixed = [
