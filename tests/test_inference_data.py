@@ -445,7 +445,8 @@ def test_of_a_density_without_value_the_last_array_is_observed_and_the_others_co
         m = pm.Normal("m")
         logp = lambda m, x, y: tf_normal(y, m * x, np.float64(1.0))  # noqa: E731
         pm.TFDensity("like", logp, {"m": m}, feed_dict={"x": np.ones(3), "y": np.zeros(3)})
-    idata = az.from_pymc3(prior={"m": np.zeros(2)}, model=model)
+    prior = {"m": np.zeros(2), "like": np.zeros((2, 3))}
+    idata = az.from_pymc3(prior=prior, model=model)
     np.testing.assert_array_equal(idata.observed_data["like"], np.zeros(3))
     np.testing.assert_array_equal(idata.constant_data["x"], np.ones(3))
     assert list(idata.constant_data) == ["x"]
