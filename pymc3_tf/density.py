@@ -12,6 +12,7 @@ import theano
 import theano.tensor as tt
 from pymc3.distributions.distribution import _Unpickling
 from pymc3.model import pandas_to_array
+from pymc3.theanof import floatX
 from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable, graph_inputs
 
@@ -389,16 +390,14 @@ def _value_dtype(dtype: Optional[str]) -> str:
 
 
 def _start(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
-    """Return zero, or where a transform sends zero: it lies inside the support."""
+    """Return zero, or where a transform sends zero: a point inside of the support."""
     zeros = np.zeros(shape, theano.config.floatX)
     if transform is None:
         return zeros
     with theano.config.change_flags(compute_test_value="off"):
         start = transform.backward(tt.as_tensor_variable(zeros)).eval()
-        if start.shape != shape:
-            # A simplex has one coordinate less when it is transformed.
-            start = transform.backward(tt.as_tensor_variable(zeros[..., :-1])).eval()
-    return start
+    # A simplex has one coordinate less when it is transformed, and may have zero on its boundary.
+    return start if start.shape == shape else zeros + floatX(1 / shape[-1])
 
 
 def _likelihood_data(feeds: Sequence[Given]) -> Any:
