@@ -177,6 +177,8 @@ class TFDensity(pm.Continuous):
         self.testval = initval if initval is not None else testval
         if self.testval is None:
             self.testval = _start(tuple(self.shape), transform)
+        if transform is not None:
+            _check_jacobian(transform, len(self.shape))
         self._programs: Dict[Any, Program] = {}
         if _data is None:
             test_value = self.default() * np.ones(self.shape)
@@ -394,10 +396,23 @@ def _start(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
     zeros = np.zeros(shape, theano.config.floatX)
     if transform is None:
         return zeros
-    with theano.config.change_flags(compute_test_value="off"):
-        start = transform.backward(tt.as_tensor_variable(zeros)).eval()
+    # Through test values, because the bounds may be variables of the model.
+    with theano.config.change_flags(compute_test_value="raise"):
+        start = _test_value(transform.backward(tt.as_tensor_variable(zeros)))
     # A simplex has one coordinate less when it is transformed, and may have zero on its boundary.
     return start if start.shape == shape else zeros + floatX(1 / shape[-1])
+
+
+def _check_jacobian(transform: Any, ndim: int) -> None:
+    """Refuse a Jacobian determinant that PyMC3 would add more than once."""
+    with theano.config.change_flags(compute_test_value="off"):
+        jacobian = transform.jacobian_det(tt.TensorType(theano.config.floatX, [False] * ndim)())
+    if jacobian.ndim < ndim - 1:
+        raise DeclarationError(
+            f"jacobian_det of the transform {transform.name!r} has {jacobian.ndim} dimensions, and "
+            f"the value has {ndim}: PyMC3 would count it once for each row. Return one number for "
+            "each element, or for each vector along the last axis."
+        )
 
 
 def _likelihood_data(feeds: Sequence[Given]) -> Any:
