@@ -19,7 +19,7 @@ from theano.graph.basic import Constant, Variable, graph_inputs
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Given, feed_for, given_by
+from pymc3_tf.feeds import Given, feed_for, given_by, is_masked
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.program import Feed, Program
 
@@ -98,7 +98,8 @@ class TFDensity(pm.Continuous):
         if name is _Unpickling:
             return super().__new__(cls, name)
         # One private copy of the data serves TensorFlow, Theano and PyMC3.
-        feeds = [g._replace(source=_private(g.source)) for g in given_by(feed_dict, "feed_dict")]
+        feeds = given_by(feed_dict, "feed_dict", masked=True)
+        feeds = [g._replace(source=_private(g.source)) for g in feeds]
         value = _find_value(logp, given_by(params, "params"), feeds, value)
         observed = kwargs.pop("observed", None)
         data = [g for g in feeds if value is not None and same_key(g.key, value)]
@@ -421,7 +422,8 @@ def _likelihood_data(feeds: Sequence[Given]) -> Any:
 
 
 def _private(source: Any) -> Any:
-    return Feed.of("", source).array if isinstance(source, np.ndarray) else source
+    plain = isinstance(source, np.ndarray) and not is_masked(source)
+    return Feed.of("", source).array if plain else source
 
 
 def _resident(observed: Any, logp: Any, value: Any) -> Any:

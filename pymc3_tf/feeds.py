@@ -21,8 +21,13 @@ class Given(NamedTuple):
     argument: str
 
 
-def given_by(entries: Optional[Mapping[Any, Any]], argument: str) -> List[Given]:
-    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array."""
+def given_by(
+    entries: Optional[Mapping[Any, Any]], argument: str, masked: bool = False
+) -> List[Given]:
+    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
+
+    Masked arrays stay what they are if they are allowed.
+    """
     if entries is None:
         return []
     if not isinstance(entries, Mapping):
@@ -33,9 +38,16 @@ def given_by(entries: Optional[Mapping[Any, Any]], argument: str) -> List[Given]
     # tensor.ref() is how TensorFlow 2 makes a key of a tensor.
     keys = [key.deref() if hasattr(key, "deref") else key for key in entries]
     return [
-        Given(key, _source(value, key, argument), argument)
+        Given(
+            key, value if masked and is_masked(value) else _source(value, key, argument), argument
+        )
         for key, value in zip(keys, entries.values())
     ]
+
+
+def is_masked(value: Any) -> bool:
+    """Whether some entries are masked: values that PyMC3 samples."""
+    return np.ma.is_masked(value)
 
 
 def _source(value: Any, key: Any, argument: str) -> Any:
@@ -44,7 +56,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
     if isinstance(value, Variable):
         return value
     label = key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
-    if np.ma.is_masked(value):
+    if is_masked(value):
         raise DeclarationError(
             f"{argument}: {label!r} has masked entries, which only the observed value can have. "
             "Fill them in, or make them variables of the model."

@@ -97,5 +97,7 @@ def test_transform_whose_jacobian_pymc3_would_repeat_is_refused():
     once = {"x_log__": point["x_log_of_matrix__"]}
     repeated = theirs.logp(point) - right.logp(once)
     np.testing.assert_allclose(repeated, 6 * np.log(2.0))
-    with pm.Model(), pytest.raises(ValueError, match="log_of_matrix.*0 dimensions.*the value has 2"):
+    with pm.Model(), pytest.raises(
+        ValueError, match="log_of_matrix.*0 dimensions.*the value has 2"
+    ):
         TWINS["HalfNormal"].declare("x", True, shape=(2, 3), transform=LogOfMatrix())
