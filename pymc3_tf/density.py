@@ -269,6 +269,11 @@ class TFDensity(pm.Continuous):
             )
         return feed_for(self.fed, sample)
 
+    def __iter__(self) -> Any:
+        # Where a component has no mean, pm.Mixture takes it for a list of components that have, and
+        # does without means only for an AttributeError.
+        raise AttributeError("a TFDensity has no mean, and is no list of distributions")
+
     def _distr_parameters_for_repr(self) -> List[str]:
         return []
 
@@ -293,8 +298,8 @@ class TFDensity(pm.Continuous):
     def _program_for(self, value: Any) -> Program:
         """Return the program for a value, which is made resident if it is constant."""
         program, spec = self.program, self.program.inputs[0]
-        if spec.shape is not None and len(spec.shape) != value.ndim:
-            shape = tuple(value.data.shape) if isinstance(value, Constant) else (None,) * value.ndim
+        shape = value.data.shape if isinstance(value, Constant) else _broadcast_shape(value)
+        if spec.shape is not None and _broadcasts(shape, spec.shape):
             program = self._programs.get(shape) or self._capture(shape, None)
             self._programs[shape] = program
         if isinstance(value, Constant):
@@ -323,8 +328,8 @@ class TFDensity(pm.Continuous):
             {spec.node: g.source for spec, g in zip(program.inputs[free:], arrays)}
         )
         tests = ([test_value] if value else []) + [_test_value(g.source) for g in variables]
-        if value and test_value is not None:
-            shape = np.shape(test_value)
+        # Without a test value, it is a component of a mixture: its value may broadcast.
+        shape = (None,) * len(shape or ()) if test_value is None else np.shape(test_value)
         return _checked(program, shape if value else None, tests)
 
 
@@ -363,7 +368,9 @@ def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
     if output.shape is None:
         output = dataclasses.replace(output, shape=(None,) * len(shape))
     if value_shape is not None and len(shape) == len(value_shape) > 0:
-        output = dataclasses.replace(output, like=program.inputs[0].node)
+        value = program.inputs[0]
+        if value.shape is None or not _broadcasts(value.shape, shape):
+            output = dataclasses.replace(output, like=value.node)
     return program.with_output(output)
 
 
@@ -373,8 +380,17 @@ def _static_shape(source: Any) -> Shape:
         return np.shape(source)
     test_value = _test_value(source)
     if test_value is None or any(isinstance(v, SharedVariable) for v in graph_inputs([source])):
-        return tuple(1 if b else None for b in source.broadcastable)
+        return _broadcast_shape(source)
     return np.shape(test_value)
+
+
+def _broadcast_shape(variable: Any) -> Tuple[Optional[int], ...]:
+    return tuple(1 if b else None for b in variable.broadcastable)
+
+
+def _broadcasts(shape: Sequence[Optional[int]], other: Sequence[Optional[int]]) -> bool:
+    """Whether arrays of a shape have to be broadcast to become the other."""
+    return len(shape) != len(other) or any(n == 1 and m != 1 for n, m in zip(shape, other))
 
 
 def _test_value(source: Any) -> Any:

@@ -7,7 +7,7 @@ import tensorflow as tf
 import theano
 from conftest import assert_same_model, logp_dlogp
 from pymc3.distributions import transforms
-from twins import FLOATX, RTOL, TWINS, normal
+from twins import FLOATX, RTOL, TWINS, draw, normal
 
 BOTH = (True, False)
 
@@ -85,7 +85,12 @@ def test_dims_and_coords_reach_inference_data():
         with pm.Model(coords={"a": ["u", "v"], "obs": [1, 2, 3]}):
             x = TWINS["Normal"].declare("x", ours, dims="a")
             TWINS["Normal"].declare("y", ours, {"mu": x[0]}, observed=np.arange(3.0), dims="obs")
-            results.append(sample(10, return_inferencedata=True))
+            results.append(
+                pm.sample(
+                    10, tune=0, chains=1, cores=1, random_seed=4, progressbar=False,
+                    compute_convergence_checks=False, return_inferencedata=True,
+                )
+            )  # fmt: skip
     for group in ("posterior", "observed_data", "log_likelihood"):
         ours, theirs = (result[group] for result in results)
         assert {k: v.dims for k, v in ours.items()} == {k: v.dims for k, v in theirs.items()}
@@ -149,13 +154,6 @@ def test_default_start_lies_inside_the_support(name):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-def sample(draws, **kwargs):
-    return pm.sample(
-        draws, tune=0, chains=1, cores=1, random_seed=4, progressbar=False,
-        compute_convergence_checks=False, **kwargs,
-    )  # fmt: skip
-
-
 def test_draws_have_the_dtype_and_the_values_of_the_builtins():
     """With as few draws as rounding errors leave alike, in float32 too."""
     traces = []
@@ -163,8 +161,7 @@ def test_draws_have_the_dtype_and_the_values_of_the_builtins():
         with pm.Model() as model:
             x = TWINS["Gamma"].declare("x", ours, shape=2, testval=np.ones(2))
             TWINS["Normal"].declare("y", ours, {"mu": x}, observed=np.array([0.5, 2.0]))
-            step = pm.NUTS(adapt_step_size=False, max_treedepth=3)
-            traces.append(sample(5, step=step, start=model.test_point, return_inferencedata=False))
+        traces.append(draw(model, pm.NUTS, 5, max_treedepth=3))
         assert {rv.dtype for rv in model.unobserved_RVs + model.observed_RVs} == {FLOATX}
         assert model.logpt.dtype == theano.config.floatX
     for name in ("x", "x_log__"):
@@ -201,8 +198,7 @@ def test_graph_of_either_dtype_serves_either_floatx(dtype):
             else:
                 pm.Normal("y", mu, 1.0, observed=data)
                 pm.Normal("z", mu, 1.0, shape=2)
-            step = pm.NUTS(adapt_step_size=False, max_treedepth=3)
-            traces.append(sample(3, step=step, start=model.test_point, return_inferencedata=False))
+        traces.append(draw(model, pm.NUTS, 3, max_treedepth=3))
         models.append(model)
     assert models[0].z.dtype == traces[0]["z"].dtype == FLOATX
     assert_same_model(*models, rtol=1e-5)

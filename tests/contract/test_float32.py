@@ -25,6 +25,6 @@ def test_densities_and_declarations_in_float32():
         cwd=HERE.parent.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
     )
     assert completed.returncode == 0, completed.stdout

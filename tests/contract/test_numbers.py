@@ -46,7 +46,7 @@ def functions(name, ranks, event):
         theirs = twin.builtin.dist(**given, shape=event)
         for dist in (ours, theirs):
             total = dist.logp_sum(value)
-            # A density of vectors is no elementwise one, which is all that may stand without a name.
+            # A joint density of vectors has its sum only, as long as it has no name.
             pointwise = [] if event else [dist.logp(value)]
             gradients = tt.grad(total, [value, *params])
             if name == "MvNormal":

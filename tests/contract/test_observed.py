@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import theano
 from conftest import assert_same_model, logp_dlogp_function
-from twins import TWINS, normal
+from twins import TWINS, both, draw, normal
 
 import pymc3_tf
 
@@ -92,17 +92,7 @@ def data_of(model, point):
 @pytest.mark.filterwarnings("ignore::pymc3.exceptions.ImputationWarning")
 @pytest.mark.parametrize("where", WHERE)
 def test_missing_values_are_drawn_as_the_builtins(where):
-    traces = []
-    for model in two_models(HOLES, where):
-        with model:
-            step = pm.NUTS(adapt_step_size=False)
-            traces.append(
-                pm.sample(
-                    20, tune=0, chains=1, cores=1, step=step, start=model.test_point,
-                    random_seed=2, progressbar=False, return_inferencedata=False,
-                    compute_convergence_checks=False,
-                )
-            )  # fmt: skip
+    traces = [draw(model, pm.NUTS) for model in two_models(HOLES, where)]
     assert traces[0]["y_missing"].shape == (20, 2)
     np.testing.assert_allclose(traces[0]["y_missing"], traces[1]["y_missing"], rtol=1e-8)
 
@@ -130,7 +120,7 @@ def test_pymc3_makes_its_own_minibatches():
     try:
         batch = pm.Minibatch(ROWS, 2)
     except IndexError as error:
-        assert sys.version_info >= (3, 11) and "tuple" in str(error)
+        assert sys.version_info >= (3, 11) and "valid indices" in str(error)
     else:
         assert batch.eval().shape == (2, 3)
 
@@ -192,7 +182,7 @@ def test_prediction_at_new_x_is_one_set_data_away():
     """By a TensorFlow tensor of the density's own graph, fed with the covariate."""
     x_new = np.linspace(-1.0, 1.0, 6)
     v1 = tf.compat.v1
-    with tf.Graph().as_default(), pm.Model() as ours:
+    with tf.Graph().as_default(), pm.Model():
         slope_t, x_t = v1.placeholder(tf.float64, []), v1.placeholder(tf.float64, [None])
         y_t = v1.placeholder(tf.float64, [None])
         mean = slope_t * x_t
@@ -215,18 +205,12 @@ def test_generator_of_batches_feeds_both_alike():
         while True:
             yield random.randn(5)
 
+    def build(ours):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        TWINS["Normal"].declare("y", ours, {"mu": mu}, observed=pm.generator(batches()))
+
     results = []
-    for ours in (0, 1):
-        evaluate = logp_dlogp_function(two_models_of_generator(batches)[ours])
+    for model in both(build):
+        evaluate = logp_dlogp_function(model)
         results.append([np.hstack(evaluate(None, 0.1)) for _ in range(4)])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-10)
-
-
-def two_models_of_generator(batches):
-    models = []
-    for ours in (True, False):
-        with pm.Model() as model:
-            mu = pm.Normal("mu", 0.0, 1.0)
-            TWINS["Normal"].declare("y", ours, {"mu": mu}, observed=pm.generator(batches()))
-        models.append(model)
-    return models

@@ -99,6 +99,35 @@ def floats(params):
     }
 
 
+def both(build):
+    """Build a model with our densities, and with the built-ins."""
+    models = []
+    for ours in (True, False):
+        with pm.Model() as model:
+            build(ours)
+        models.append(model)
+    return models
+
+
+def draw(model, step, draws=20, start=None, chains=1, **kwargs):
+    """Draw from a model without adaptation, which would let rounding errors grow."""
+    with model:
+        if step in (pm.NUTS, pm.HamiltonianMC):
+            kwargs.setdefault("adapt_step_size", False)
+        return pm.sample(
+            draws,
+            tune=0,
+            chains=chains,
+            cores=1,
+            step=step(**kwargs),
+            start=start or model.test_point,
+            random_seed=4,
+            progressbar=False,
+            return_inferencedata=False,
+            compute_convergence_checks=False,
+        )
+
+
 COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 TWINS = {
     "Normal": Twin(pm.Normal, normal, {"mu": 0.5, "sigma": 2.0}),
