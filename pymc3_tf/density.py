@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -275,11 +276,18 @@ class TFDensity(pm.Continuous):
         raise AttributeError("a TFDensity has no mean, and is no list of distributions")
 
     def _distr_parameters_for_repr(self) -> List[str]:
-        return []
+        return [g.label for g in self.given if g.argument == "params"]
+
+    def _str_repr(self, name: Any = None, dist: Any = None, formatting: str = "plain") -> str:
+        # PyMC3 looks the parameters up as attributes, where they could get in the way of others.
+        parameters: Any = SimpleNamespace(_distr_name_for_repr=self._distr_name_for_repr)
+        for g in self.given:
+            setattr(parameters, g.label, tt.as_tensor_variable(g.source))
+        return super()._str_repr(name, parameters, formatting)
 
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs.
-        given = [g._replace(key=None) for g in self.given]
+        given = [g._replace(key=g.label) for g in self.given]
         value = None if self.value is None else "value"
         return {**self.__dict__, "_source": None, "given": given, "fed": [], "value": value}
 

@@ -20,6 +20,16 @@ class Given(NamedTuple):
     source: Any  # a Theano variable, or an array
     argument: str
 
+    @property
+    def label(self) -> str:
+        """Name of the argument, or of the tensor or variable."""
+        return label_of(self.key)
+
+
+def label_of(key: Any) -> str:
+    """Return the name of a key, as the user wrote it."""
+    return key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
+
 
 def given_by(
     entries: Optional[Mapping[Any, Any]], argument: str, masked: bool = False
@@ -55,7 +65,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
         value = value.data
     if isinstance(value, Variable):
         return value
-    label = key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
+    label = label_of(key)
     if is_masked(value):
         raise DeclarationError(
             f"{argument}: {label!r} has masked entries, which only the observed value can have. "

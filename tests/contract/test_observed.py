@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import theano
 from conftest import assert_same_model, logp_dlogp_function
-from twins import TWINS, both, draw, normal
+from twins import TWINS, both, draw, minibatch, normal
 
 import pymc3_tf
 
@@ -101,18 +101,6 @@ def test_missing_values_are_drawn_as_the_builtins(where):
 @pytest.mark.parametrize("total_size", [40, [40, 30], [40, ..., 30]], ids=str)
 def test_total_size_scales_as_the_builtins(where, total_size):
     assert_same_model(*two_models(ROWS, where, total_size=total_size))
-
-
-def minibatch(data, size, seed):
-    try:
-        return pm.Minibatch(data, size, random_seed=seed)
-    except IndexError:
-        assert sys.version_info >= (3, 11)  # see the test below
-        rng = pm.theanof.tt_rng(seed)
-        rows = rng.uniform(size=(size,), low=0.0, high=len(data) - 1e-16).astype("int64")
-        batch = theano.shared(data)[rows]
-        batch.tag.test_value = data[:size]
-        return batch
 
 
 def test_pymc3_makes_its_own_minibatches():
