@@ -129,11 +129,11 @@ def draw(model, step, draws=20, start=None, chains=1, **kwargs):
 
 
 def minibatch(data, size, seed):
-    """Return PyMC3's minibatch, which does not work with the NumPy of Python 3.11, or one like it."""
+    """Return PyMC3's minibatch, or one like it where NumPy is too new for PyMC3's own."""
     try:
         return pm.Minibatch(data, size, random_seed=seed)
     except IndexError:
-        rng = pm.theanof.tt_rng(seed)
+        rng = pm.tt_rng(seed)
         rows = rng.uniform(size=(size,), low=0.0, high=len(data) - 1e-16).astype("int64")
         batch = theano.shared(data)[rows]
         batch.tag.test_value = data[:size]
