@@ -56,11 +56,10 @@ def tf_funcify(op: Any, node: Any) -> Callable[..., Any]:
     ... def _(op, node):
     ...     return lambda x: 2.0 * x
     """
-    name = type(op).__name__
     raise NotImplementedError(
-        f"the Theano op {op} has no translation to TensorFlow; it computes {_place(node)}. Register "
-        f"one: @pymc3_tf.linker.tf_funcify.register({name}) on a function (op, node) that returns a "
-        "function of TensorFlow tensors."
+        f"the Theano op {op} has no translation to TensorFlow; it computes {_place(node)}. "
+        f"Register one: @pymc3_tf.linker.tf_funcify.register({type(op).__name__}) on a function "
+        "(op, node) that returns a function of TensorFlow tensors."
     )
 
 
@@ -79,9 +78,11 @@ def is_known(x: Any) -> bool:
     return not tf.is_tensor(x)
 
 
-def cast(x: Any, dtype: str) -> Any:
+def cast(x: Any, dtype: Any) -> Any:
     """Return the value with another dtype, known or not."""
-    return np.asarray(x, dtype) if is_known(x) else tf.cast(x, dtype)
+    if is_known(x):
+        return np.asarray(x, tf.as_dtype(dtype).as_numpy_dtype)
+    return tf.cast(x, dtype)
 
 
 def static_shape(x: Any) -> Tuple[Any, ...]:

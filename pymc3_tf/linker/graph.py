@@ -21,6 +21,7 @@ from theano.graph.fg import FunctionGraph
 from theano.graph.optdb import Query
 from theano.ifelse import IfElse
 from theano.scan.op import Scan
+from theano.tensor.subtensor import Subtensor, get_idx_list
 
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
 from pymc3_tf.op import TensorFlowOp
@@ -29,7 +30,11 @@ from pymc3_tf.op import TensorFlowOp
 # (BLAS, C, in-place work, fused loops, buffers that scan reuses) would only hide what is computed.
 QUERY = Query(
     include=["fast_run"],
-    exclude=["cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"],
+    exclude=[
+        *("cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"),
+        # It makes the last step of a loop an index that is computed from the length of the loop.
+        "local_subtensor_merge",
+    ],
 )
 
 # These are not evaluated by Theano while tracing, even if all of their inputs are known.
@@ -65,6 +70,7 @@ class Linked:
         current = [np.asarray(s.get_value(borrow=True), s.dtype) for s in self.shared]
         return current + self._large
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, *tensors: Any, data: Optional[Sequence[Any]] = None) -> List[Any]:
         """Return the outputs.
 
@@ -151,7 +157,28 @@ def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Functi
         # An output of its own, so that replacing an input never concerns an output.
         graph = FunctionGraph(list(inputs), list(outputs), clone=True)
         optdb.query(QUERY).optimize(graph)
+    _mark_loops(graph)
     return graph
+
+
+def _mark_loops(graph: FunctionGraph) -> None:
+    """Mark the loops with a condition of which only the last step is used."""
+    for node in graph.apply_nodes:
+        if isinstance(node.op, Scan) and node.op.as_while:
+            node.tag.last_only = all(_only_last_is_used(graph, y) for y in node.outputs)
+
+
+def _only_last_is_used(graph: FunctionGraph, variable: Variable) -> bool:
+    for client, _ in graph.clients[variable]:
+        if client == "output" or not isinstance(client.op, Subtensor):
+            return False
+        index = get_idx_list(client.inputs, client.op.idx_list)[0]
+        if isinstance(index, slice):
+            if index.stop or index.step or not _only_last_is_used(graph, client.outputs[0]):
+                return False
+        elif not (isinstance(index, Constant) and index.data == -1):
+            return False
+    return True
 
 
 def evaluate(graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Any]) -> List[Any]:

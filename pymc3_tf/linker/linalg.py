@@ -95,7 +95,7 @@ def _pinv(op: Any, node: Any) -> Callable[..., Any]:
 
 @tf.custom_gradient
 def _det(x: Any) -> Any:
-    """Determinant by elimination with pivoting; XLA has none of its own."""
+    """Eliminate with pivoting: XLA has no determinant of its own."""
     x = tf.convert_to_tensor(x)
     n = static_shape(x)[0]
     rows = tf.range(n)

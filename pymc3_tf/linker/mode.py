@@ -68,8 +68,7 @@ class TFLinker(PerformLinker):
             for storage, result, variable in zip(output_storage, results, graph.outputs):
                 storage[0] = np.array(result, variable.dtype)
 
-        run.allow_gc = self.allow_gc
-        run.storage_map = storage_map
+        vars(run).update(allow_gc=self.allow_gc, storage_map=storage_map)
         return (
             run,
             [Container(x, storage) for x, storage in zip(graph.inputs, input_storage)],
