@@ -34,3 +34,7 @@ class UnsupportedOpError(DeclarationError):
 
 class GraphSizeError(DeclarationError):
     """The graph is larger than the 2 GB that TensorFlow can serialize."""
+
+
+class StartError(ValueError):
+    """A chain cannot start where it was told to."""
