@@ -38,3 +38,11 @@ class GraphSizeError(DeclarationError):
 
 class StartError(ValueError):
     """A chain cannot start where it was told to."""
+
+
+class DiscreteVariableError(ValueError):
+    """A model with discrete free variables was given to a sampler that needs gradients."""
+
+
+class CompilationError(ValueError):
+    """XLA cannot compile a part of a model."""
