@@ -11,6 +11,7 @@ import pymc3_tf.rewrites  # noqa: F401  # registers itself with Theano
 from pymc3_tf import exceptions
 from pymc3_tf._version import __version__
 from pymc3_tf.density import TFDensity
+from pymc3_tf.inference_data import install as _install
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
 
@@ -18,3 +19,5 @@ __all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions"]
 
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity
+
+_install()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
-import theano
 import theano.tensor as tt
 from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import Constant, Variable, ancestors
+from theano.graph.basic import Constant, Variable, ancestors, graph_inputs
 
+from pymc3_tf.draws import evaluate_draws
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 
 
@@ -94,47 +94,19 @@ _FEEDABLE = ("ReadVariableOp", "VarIsInitializedOp", "DestroyResourceOp", "Varia
 
 def values_at(given: Sequence[Given], sample: Mapping[str, Any]) -> List[np.ndarray]:
     """Return the value of each entry for one draw."""
-    return [values[0] for values in values_over(given, {k: [v] for k, v in sample.items()})]
+    sources = [g.source for g in given if isinstance(g.source, Variable)]
+    draws = {x: np.asarray(sample[x.name])[None] for x in drawn(sources, sample)}
+    values = iter(evaluate_draws(sources, draws, 1) if sources else ())
+    return [next(values)[0] if isinstance(g.source, Variable) else g.source for g in given]
 
 
-def values_over(given: Sequence[Given], samples: Mapping[str, Any]) -> List[Sequence[np.ndarray]]:
-    """Return the values of each entry over many draws, in one list for each entry."""
-    number = len(next(iter(samples.values()))) if samples else 1
-    results: List[Any] = []
-    for entry in given:
-        source = entry.source
-        if not isinstance(source, Variable):
-            results.append([source] * number)
-        elif source.name in samples and not isinstance(source, SharedVariable):
-            results.append([np.asarray(value, source.dtype) for value in samples[source.name]])
-        else:
-            results.append(_computed(source, samples, number))
-    return results
-
-
-def _computed(source: Any, samples: Mapping[str, Sequence[Any]], number: int) -> List[np.ndarray]:
-    """Compute a Theano expression of the model's variables for each draw."""
-    found: Dict[str, Any] = {}
-    blockers: List[Any] = []
-    for variable in ancestors([source]):
-        if variable.name in samples and not isinstance(variable, SharedVariable):
-            found.setdefault(variable.name, variable)
-    blockers = list(found.values())
-    for variable in ancestors([source], blockers):
-        free = not isinstance(variable, (Constant, SharedVariable)) and variable.owner is None
-        if free and variable not in blockers:
+def drawn(sources: Sequence[Any], names: Iterable[str]) -> List[Any]:
+    """Return the variables with these names from which Theano expressions can be computed."""
+    found = [x for x in ancestors(sources) if x.name in names and not isinstance(x, SharedVariable)]
+    for x in graph_inputs(sources, blockers=found):
+        if x not in found and not isinstance(x, (Constant, SharedVariable)):
             raise ValueError(
-                f"the draws have no variable {variable.name!r}, on which a parameter depends. They "
-                f"have: {', '.join(samples)}."
+                f"the draws have no variable {x.name!r}, on which a parameter depends. They "
+                f"have: {', '.join(names)}."
             )
-    with theano.config.change_flags(compute_test_value="off"):
-        fresh = [v.type(name) for name, v in found.items()]
-        function = theano.function(
-            fresh, source, givens=dict(zip(blockers, fresh)), on_unused_input="ignore"
-        )
-    if not found:
-        return [function()] * number
-    return [
-        function(*[np.asarray(samples[name][i], v.dtype) for name, v in found.items()])
-        for i in range(number)
-    ]
+    return found

@@ -166,14 +166,14 @@ class TensorFlowOp(theano.graph.op.Op):
                 for y, g, spec in zip(outputs, output_gradients, self.program.outputs)
                 if spec.is_floating
             ]
-            found = _as_list(TensorFlowOp.of(vjp)(*inputs, *cotangents))
+            found = as_list(TensorFlowOp.of(vjp)(*inputs, *cotangents))
         else:
             # Linear in the one upstream gradient: without it as an input, the product never waits
             # for the value, so that both can always be had in one call.
             scalar = next(
                 g for g, spec in zip(output_gradients, self.program.outputs) if spec.is_floating
             )
-            found = [scalar * v for v in _as_list(TensorFlowOp.of(vjp)(*inputs))]
+            found = [scalar * v for v in as_list(TensorFlowOp.of(vjp)(*inputs))]
         remaining = iter(found)
         return [
             tt.zeros_like(x, dtype=theano.config.floatX) if g is None else next(remaining)
@@ -209,7 +209,8 @@ def _as_input(x: Any, spec: TensorSpec) -> Any:
     return variable if variable.dtype == spec.dtype else tt.cast(variable, spec.dtype)
 
 
-def _as_list(x: Any) -> List[Any]:
+def as_list(x: Any) -> List[Any]:
+    """Return what an op returned as a list, which Theano makes of several outputs only."""
     return list(x) if isinstance(x, (list, tuple)) else [x]
 
 

@@ -7,14 +7,17 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+import theano
 import theano.tensor as tt
 from theano.graph.basic import Variable
 
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, capture, graph_tensor, needed, tensors_of
 from pymc3_tf.density import TFDensity
+from pymc3_tf.draws import evaluate_draws
 from pymc3_tf.exceptions import DeclarationError
-from pymc3_tf.feeds import Given, given_by, values_over
+from pymc3_tf.feeds import Given, drawn, given_by, values_at
+from pymc3_tf.op import apply, as_list
 
 
 def evaluate(
@@ -99,25 +102,25 @@ def evaluate(
     given = [g for g in given if not any(g.key is r.key for r in replaced)] + replaced
     keys = [graph_tensor(g.key, graph, g.argument, "tensors") for g in given]
     given = [g for g, tensor in zip(given, keys) if needed(outputs, tensor, keys)]
-    values = values_over(given, samples)
-    inputs = [
-        Input(g.key, str(np.asarray(v[0]).dtype), np.shape(v[0]), g.argument)
-        for g, v in zip(given, values)
-    ]
+    number = len(next(iter(samples.values())))
+    first = values_at(given, {name: draws[0] for name, draws in samples.items()})
+    inputs = [Input(g.key, str(v.dtype), v.shape, g.argument) for g, v in zip(given, first)]
     program = capture(outputs, inputs, session=session, differentiable=False, name="tensors")
     fixed = {
         spec.node: g.source
         for spec, g in zip(program.inputs, given)
         if not isinstance(g.source, Variable)
     }
-    varying = [v for g, v in zip(given, values) if isinstance(g.source, Variable)]
     program = program.bind(fixed)
-    number = len(next(iter(samples.values())))
-    results = [runtime.evaluate(program, [v[i] for v in varying]) for i in range(number)]
-    arrays = [
-        np.stack(draws).reshape(chains, number // chains, *np.shape(draws[0]))
-        for draws in zip(*results)
-    ]
+    sources = [g.source for g in given if isinstance(g.source, Variable)]
+    draws = {x: samples[x.name] for x in drawn(sources, samples)}
+    if any(spec.shape is None for spec in program.outputs):
+        varying = [v for g, v in zip(given, first) if isinstance(g.source, Variable)]
+        program = program.with_ranks([y.ndim for y in runtime.evaluate(program, varying)])
+    with theano.config.change_flags(compute_test_value="off"):
+        variables = as_list(apply(program, sources))
+    results = evaluate_draws(variables, draws, number)
+    arrays = [r.reshape(chains, number // chains, *r.shape[1:]) for r in results]
     return arrays[0] if single else arrays
 
 

@@ -124,6 +124,8 @@ class Program:
         The sum of each output, None for outputs that are not floating.
     jit_compile : bool
         Compile with XLA.
+    stacked : tuple of str
+        Nodes of the inputs that have a leading dimension for many draws; all outputs then have it.
     """
 
     graph_def: bytes = dataclasses.field(repr=False)
@@ -133,6 +135,7 @@ class Program:
     pullback: Optional[Pullback] = dataclasses.field(default=None, repr=False)
     sums: Tuple[Optional[TensorSpec], ...] = dataclasses.field(default=(), repr=False)
     jit_compile: bool = False
+    stacked: Tuple[str, ...] = ()
 
     @cached_property
     def graph_key(self) -> str:
@@ -147,7 +150,7 @@ class Program:
     def key(self) -> str:
         """sha256 of everything that decides the numbers."""
         return hashlib.sha256(
-            repr((self.graph_key, self.inputs, self.outputs)).encode()
+            repr((self.graph_key, self.inputs, self.outputs, self.stacked)).encode()
         ).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -213,6 +216,55 @@ class Program:
         """Return the program with more known about its one output."""
         return dataclasses.replace(self, outputs=(output,))
 
+    def with_ranks(self, ranks: Sequence[int]) -> Program:
+        """Return the program with the ranks of outputs of which TensorFlow does not know them."""
+        outputs = [
+            dataclasses.replace(spec, shape=(None,) * rank) if spec.shape is None else spec
+            for spec, rank in zip(self.outputs, ranks)
+        ]
+        return dataclasses.replace(self, outputs=tuple(outputs))
+
+    def batched(self, nodes: Sequence[str]) -> Program:
+        """Return the program for many draws at once.
+
+        Parameters
+        ----------
+        nodes : sequence of str
+            Nodes of the inputs that vary, at least one. They get a leading dimension, which may
+            have any length; the other inputs are the same for all draws.
+
+        Returns
+        -------
+        Program
+            Each output has the leading dimension. It is not differentiated, and shares the data
+            and the session of this program.
+
+        Raises
+        ------
+        NotImplementedError
+            If the graph has a while loop of version 1, which cannot stand inside another loop.
+        """
+        if b"LoopCond" in self.graph_def:
+            raise NotImplementedError(f"{self.outputs[0].label}: it has a while loop of version 1")
+
+        known: Dict[Tuple[str, ...], Program] = self.__dict__.setdefault("_batched", {})
+        if tuple(nodes) in known:
+            return known[tuple(nodes)]
+
+        def stack(spec: TensorSpec) -> TensorSpec:
+            shape = None if spec.shape is None else (None, *spec.shape)
+            return dataclasses.replace(spec, shape=shape, like=None)
+
+        # Kept, so that what the runtime builds for it lives as long as this program.
+        known[tuple(nodes)] = self._view(
+            inputs=tuple(stack(s) if s.node in nodes else s for s in self.inputs),
+            outputs=tuple(stack(spec) for spec in self.outputs),
+            pullback=None,
+            sums=(),
+            stacked=tuple(nodes),
+        )
+        return known[tuple(nodes)]
+
     def _view(self, **changes: Any) -> Program:
         """Return another view of the same graph and data, without hashing them again."""
         view = dataclasses.replace(self, **changes)
@@ -252,11 +304,63 @@ class Program:
         list of tf.Tensor
             The outputs.
         """
+        if not self.stacked:
+            return self._build(tensors)
+        same = {node: x for node, x in tensors.items() if node not in self.stacked}
+        rows = {node: tensors[node] for node in self.stacked}
+
+        def build_one(row: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+            return self._build({**same, **row})
+
+        def build_row(row: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+            # Tensors from outside come into a function by way of an op only.
+            return self._build({**{node: tf.identity(x) for node, x in same.items()}, **row})
+
+        def build_loop(rows: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+            signature = [
+                tf.TensorSpec(None if spec.shape is None else spec.shape[1:], spec.dtype)
+                for spec in self.outputs
+            ]
+            return tf.map_fn(build_row, rows, fn_output_signature=signature)
+
+        if not self._has_control_flow:
+            try:
+                return tf.vectorized_map(build_one, rows, warn=False)
+            except (TypeError, ValueError, NotImplementedError):
+                pass  # one of its ops has no form for many draws
+        # As a function, because there loops are of version 2, whatever the rest of the process has.
+        return tf.function(build_loop, autograph=False)(rows)
+
+    @property
+    def _has_control_flow(self) -> bool:
+        graph_def = tf.compat.v1.GraphDef.FromString(self.graph_def)
+        return bool(graph_def.library.function) or any(n.op == "Switch" for n in graph_def.node)
+
+    def footprint(self, shapes: Sequence[Tuple[int, ...]]) -> int:
+        """Return the bytes of all tensors of one evaluation, as far as their shapes are known.
+
+        Parameters
+        ----------
+        shapes : sequence of tuple of int
+            Shapes of the inputs, for one draw.
+        """
+        placeholder = tf.compat.v1.placeholder
+        with tf.Graph().as_default() as graph:
+            tensors = {s.node: placeholder(s.dtype, n) for s, n in zip(self.inputs, shapes)}
+            tensors.update({f.node: placeholder(f.array.dtype, f.array.shape) for f in self.feeds})
+            self._build(tensors)
+        results = [tensor for op in graph.get_operations() for tensor in op.outputs]
+        return sum(t.dtype.size * (t.shape.num_elements() or 1) for t in results)
+
+    def _build(self, tensors: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
         graph_def = tf.compat.v1.GraphDef.FromString(self.graph_def)
         outputs = [f"{spec.node}:0" for spec in self.outputs]
+        ops = {node.name: node.op for node in graph_def.node}
         for node in graph_def.node:
-            if f"{node.name}:0" in outputs and node_of(node.input[0]) not in tensors:
-                # What an output names, rather than one more op to run on each call.
+            source = node_of(node.input[0]) if f"{node.name}:0" in outputs else ""
+            if source and source not in tensors and ops[source] not in _CONTROL_FLOW:
+                # What an output names, rather than one more op to run on each call. Not for
+                # control flow, which the optimizer replaces by other ops.
                 source = node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
                 outputs[outputs.index(f"{node.name}:0")] = source
             if node.op == "PlaceholderWithDefault" and node.name not in tensors:
@@ -316,6 +420,9 @@ class Program:
         )
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
+
+
+_CONTROL_FLOW = ("If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase")
 
 
 # What follows builds a program from a graph: gradients are added to the live graph, where

@@ -31,6 +31,9 @@ _MEMO_BYTES = 1 << 23
 _MEMO_LARGEST_POINT = 1 << 16
 _MEMO_ENTRY_OVERHEAD = 1000
 _NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
+# Memory that a program for many draws may take at a time, besides its results: about what the
+# processor has close at hand.
+_BATCH_BYTES = 1 << 22
 # Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
 _CONSTANT_BYTES = 1 << 16
 
@@ -98,8 +101,9 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
         outputs = run(*ensured, *[_resident(feed) for feed in program.feeds])
     names = [t.name for t in inputs], [t.name for t in outputs]
     graph_def = graph.as_graph_def()
-    # In a forked child the optimizer could hang.
-    if not _fork_depth:
+    # In a forked child the optimizer could hang. A program for many draws is called a few times
+    # only, and optimizing it would take longer than that.
+    if not _fork_depth and not program.stacked:
         try:
             graph_def = optimize(graph_def, [*names[0], *names[1]])
         except tf.errors.OpError:
@@ -166,9 +170,11 @@ class Function:
         self.depth = self.home.depth
         inherited = _inherited_graphs.get(program.key)
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
-        self.graph = inherited or _prepare(program, program.jit_compile and not self.depth)
+        # For many draws it would compile once for each number of them.
+        jit_compile = program.jit_compile and not self.depth and not program.stacked
+        self.graph = inherited or _prepare(program, jit_compile)
         self.plain = self.graph
-        if program.jit_compile and not self.depth:
+        if jit_compile:
             self.plain = _prepare(program, False)
         self.nodes = [spec.node for spec in program.outputs]
         self._fixed = [
@@ -181,6 +187,8 @@ class Function:
             self._call = _guarded(self._call, then=functools.partial(setattr, self, "_call"))
         self._entry_bytes = 0
         self._arguments = tuple(spec.node for spec in program.inputs)
+        self._stacked = [spec.node in program.stacked for spec in program.inputs]
+        self._footprint = functools.lru_cache(1)(program.footprint)
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate the program.
@@ -202,6 +210,8 @@ class Function:
         """
         for i, spec in self._fixed:
             _check_shape(values[i], spec)
+        if any(self._stacked):
+            return self._call_in_chunks(values)
         point = b"".join([v.tobytes() for v in values])
         shapes = tuple([v.shape for v in values]) if self._shapes_vary else None
         key = self._arguments, shapes, point
@@ -221,6 +231,21 @@ class Function:
             memo.add(key, dict(zip(self.nodes, results)), self._entry_bytes)
         # Copies, because a result can share the memory of a feed, a constant or an input.
         return [np.array(result) for result in results]
+
+    def _call_in_chunks(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Evaluate a program for many draws, as many at a time as there is memory for."""
+        number = next(len(v) for v, stacked in zip(values, self._stacked) if stacked)
+        shapes = tuple([v.shape[s:] for v, s in zip(values, self._stacked)])
+        size = max(1, _BATCH_BYTES // self._footprint(shapes))
+        results: List[np.ndarray] = []
+        for start in range(0, max(1, number), size):
+            chunk = slice(start, start + size)
+            found = self._call(*[v[chunk] if s else v for v, s in zip(values, self._stacked)])
+            self.calls += 1
+            results = results or [np.empty((number, *r.shape[1:]), r.dtype) for r in found]
+            for result, rows in zip(results, found):
+                result[chunk] = rows
+        return results
 
     def release(self) -> None:
         """Give up the call."""

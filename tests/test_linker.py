@@ -55,7 +55,7 @@ def assert_same_log_density(model, name, jit_compile=None, rtol=1e-10, scale=0.3
     with theano.config.change_flags(compute_test_value="off"):
         gradient = theano.grad(model.logpt, floating, disconnected_inputs="ignore")
         expected = theano.function(
-            model.vars, [model.logpt, *gradient], mode="FAST_COMPILE", on_unused_input="ignore"
+            model.vars, [model.logpt, *gradient], on_unused_input="ignore"
         )
     actual = with_gradient(link([model.logpt], model.vars), jit_compile=jit_compile)
     for point in points(model, name, number, scale):
@@ -123,8 +123,8 @@ def _mixture():
 
 def _mixture_same_family():
     w = pm.Dirichlet("w", np.ones((2,)))
-    components = pm.Normal.dist(real("mu", (2,)), 1.0, shape=(6, 2))
-    pm.MixtureSameFamily("x", w=w, comp_dists=components, observed=Y)
+    components = pm.Normal.dist(real("mu", (6, 2)), 1.0, shape=(6, 2))
+    pm.MixtureSameFamily("x", w=w, comp_dists=components, shape=6, observed=Y)
 
 
 def _wishart_bartlett():
@@ -219,7 +219,9 @@ DISTRIBUTIONS = {
     "KroneckerNormal": _kronecker_normal,
     "MvStudentT": lambda: pm.MvStudentT("x", positive("nu"), mu=np.zeros(3), chol=cholesky(), shape=3),
     "Dirichlet": lambda: pm.Dirichlet("x", positive("a", 3), shape=3),
-    "Multinomial": lambda: pm.Multinomial("x", 15, simplex("p", 6), observed=COUNTS),
+    "Multinomial": lambda: pm.Multinomial(
+        "x", 15, simplex("p", 6), shape=6, observed=COUNTS
+    ),
     "DirichletMultinomial": lambda: pm.DirichletMultinomial(
         "x", a=positive("a", 6), n=15, shape=6, observed=COUNTS
     ),
@@ -243,7 +245,7 @@ DISTRIBUTIONS = {
         "x", nu=positive("nu") + 2, chol=cholesky(), shape=(4, 3)
     ),
     "EulerMaruyama": lambda: pm.distributions.timeseries.EulerMaruyama(
-        "x", 0.1, lambda x, k: (-k * x, 0.5), [positive("k")], shape=6
+        "x", 0.1, lambda x, k: (-k * x, 0.5), [positive("k")], shape=6, testval=Y
     ),
     "GARCH11": _garch,
     "SkewNormal": lambda: pm.SkewNormal("x", real("mu"), positive("s"), alpha=real("a"), shape=3),

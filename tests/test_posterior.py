@@ -61,6 +61,52 @@ def test_evaluate_uses_what_the_model_declared(line_model, kind):
     np.testing.assert_array_equal(single, total)
 
 
+@pytest.mark.parametrize("kind", ["MultiTrace", "InferenceData"])
+def test_evaluate_calls_tensorflow_a_few_times_for_all_draws(line_model, kind, calls):
+    _, model, traces, tensors, _ = line_model
+    before = calls()
+    names = ["residual", "sum", "integer"]
+    pymc3_tf.evaluate([tensors[name] for name in names], traces[kind], model=model)
+    assert 0 < before.number <= 2
+
+
+def test_evaluate_graphs_that_are_hard_to_batch(calls):
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        scale = v1.get_variable("scale", [], tf.float64, initializer=tf.constant_initializer(3.0))
+        session.run(v1.global_variables_initializer())
+        x_t = v1.placeholder(tf.float64, [None])
+        unknown = v1.placeholder(tf.float64, None)
+        loop = tf.while_loop(
+            lambda a: tf.reduce_sum(a) < 100.0, lambda a: [a * scale + 1.0], [tf.abs(x_t)]
+        )
+        v1.disable_control_flow_v2()
+        old_loop = tf.while_loop(lambda a: a < 9.0, lambda a: [a * 2.0 + 1.0], [tf.abs(x_t[0])])
+        v1.enable_control_flow_v2()
+        loop, old_loop = tf.nest.flatten([loop, old_loop])
+        tensors = [loop, tf.linalg.cholesky(tf.linalg.diag(tf.exp(x_t))), unknown * x_t[0]]
+        draws = np.random.RandomState(0).standard_normal((2, 5, 3))
+        idata = az.from_dict({"x": draws})
+        extra = {"params": {x_t: "x"}, "session": session}
+        feeds = {unknown: np.arange(4.0)}
+        before = calls()
+        results = pymc3_tf.evaluate(tensors, idata, feed_dict=feeds, **extra)
+        assert before.number <= 3  # one to know a rank
+        old_results = pymc3_tf.evaluate([*tensors, old_loop], idata, feed_dict=feeds, **extra)
+        for k, tensor in enumerate([*tensors, old_loop]):
+            expected = [[session.run(tensor, {x_t: x, **feeds}) for x in chain] for chain in draws]
+            np.testing.assert_allclose(old_results[k], expected, rtol=1e-12)
+            if k < len(results):
+                np.testing.assert_allclose(results[k], expected, rtol=1e-12)
+
+
+def test_evaluate_what_depends_on_no_draw(line_model):
+    _, _, traces, _, grid_t = line_model
+    with grid_t.graph.as_default():
+        total = tf.reduce_sum(grid_t)
+    got = pymc3_tf.evaluate(total, traces["MultiTrace"], feed_dict={grid_t: np.arange(4.0)})
+    np.testing.assert_array_equal(got, np.full((2, 20), 6.0))
+
+
 def test_feed_dict_of_one_draw_is_the_row_of_evaluate(line_model):
     graph, model, traces, tensors, _ = line_model
     trace = traces["MultiTrace"]

@@ -247,3 +247,98 @@ def test_constants_tied_to_other_nodes_make_no_cycle():
     expected = np.sum(residual * (x * np.exp(-0.3) + residual) - 1.0)
     check("gradient", function([np.array(0.3), np.ones(x.size)])[0], expected)
     assert len(function.graph.graph_def.node) < 50
+
+
+def loop_of_version_2(x):
+    return tf.while_loop(lambda a: tf.reduce_sum(a) < 10.0, lambda a: [a * 1.5 + 0.1], [x])[0]
+
+
+STACKED = {
+    "elementwise": lambda x: tf.math.lgamma(x) + x,
+    "reduction": lambda x: tf.reduce_logsumexp(x),
+    "integer": lambda x: tf.cast(10.0 * x, tf.int32),
+    "boolean": lambda x: x > 0.5,
+    "float32": lambda x: tf.exp(tf.cast(x, tf.float32)),
+    "sorted": lambda x: tf.sort(x)[::2],
+    "cholesky": lambda x: tf.linalg.cholesky(tf.linalg.diag(x) + x[0] * tf.eye(4, dtype=x.dtype)),
+    "inverse": lambda x: tf.linalg.inv(tf.linalg.diag(x) + 0.1),
+    "loop": loop_of_version_2,
+    "condition": lambda x: tf.cond(x[0] > 0.5, lambda: tf.exp(x), lambda: x * x),
+    "scan": lambda x: tf.scan(lambda a, b: 0.5 * a + b, x),
+    "map": lambda x: tf.map_fn(lambda b: b * x[0], x),
+    "unique": lambda x: tf.unique(x)[0],
+}
+
+
+@pytest.mark.parametrize("shape", [(4,), (None,)], ids=["known", "unknown"])
+@pytest.mark.parametrize("name", STACKED)
+def test_many_draws_at_once_equal_one_by_one(name, shape):
+    single = capture(STACKED[name], [Input("x", "float64", shape)], differentiable=False)
+    draws = np.random.RandomState(0).uniform(0.1, 1.0, (7, 4))
+    got = runtime.evaluate(single.batched([single.inputs[0].node]), [draws])[0]
+    expected = np.stack([runtime.evaluate(single, [x])[0] for x in draws])
+    assert got.dtype == expected.dtype
+    rtol = 1e-6 if got.dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(got, expected, rtol=rtol)
+
+
+def test_batched_program_of_every_regime(captured):
+    a, b = np.linspace(-1.0, 1.0, 5), 0.3
+    batched = captured.batched([captured.inputs[0].node])
+    got = runtime.evaluate(batched, [a, b])[0]
+    check("values", got, [value(x, b) for x in a])
+    copy = pickle.loads(pickle.dumps(batched))
+    assert copy == batched and copy.stacked == batched.stacked
+    check("copy", runtime.evaluate(copy, [a, b])[0], got)
+    both = captured.batched([spec.node for spec in captured.inputs])
+    assert both != batched != captured
+    check("both", runtime.evaluate(both, [a, a])[0], [value(x, x) for x in a])
+    assert runtime.evaluate(both, [a[:0], a[:0]])[0].shape == (0, *X.shape)
+
+
+def test_several_outputs_of_which_one_is_the_same_for_all_draws():
+    inputs = [Input("a", "float64", ()), Input("b", "float64", (2,))]
+    single = capture(lambda a, b: [a * b, tf.reduce_sum(b)], inputs, differentiable=False)
+    product, total = runtime.evaluate(
+        single.batched([single.inputs[0].node]), [np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0])]
+    )
+    np.testing.assert_array_equal(product, [[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    np.testing.assert_array_equal(total, [3.0, 3.0, 3.0])
+
+
+def test_batches_neither_use_nor_fill_the_memo(captured):
+    batched = captured.batched([captured.inputs[0].node])
+    function = runtime.function(batched)
+    values = [np.array([0.1, 0.2]), np.array(0.3)]
+    before = function.calls, dict(function.home.memo._entries)
+    for _ in range(2):
+        function(values)
+    assert function.calls == before[0] + 2
+    assert function.home.memo._entries == before[1]
+
+
+def test_memory_of_a_batch_stays_bounded(monkeypatch):
+    def logp(x):
+        return tf.reduce_sum(x * tf.ones([1000, 100], tf.float64))
+
+    single = capture(logp, [Input("x", "float64", ())])
+    batched = single.batched([single.inputs[0].node])
+    assert single.footprint([()]) >= 8 * 100_000
+    monkeypatch.setattr(runtime, "_BATCH_BYTES", 5 * single.footprint([()]))
+    function = runtime.function(batched)
+    before = function.calls
+    draws = np.arange(12.0)
+    np.testing.assert_allclose(function([draws])[0], 100_000 * draws)
+    assert function.calls == before + 3
+
+
+def test_loop_of_version_1_has_no_form_for_many_draws():
+    with tf.Graph().as_default():
+        v1.disable_control_flow_v2()
+        x = v1.placeholder(tf.float64, [])
+        y = tf.while_loop(lambda a: a < 10.0, lambda a: [a * 1.5 + 1.0], [x])
+        v1.enable_control_flow_v2()
+        single = capture(y[0] if isinstance(y, list) else y, [Input(x, None, None)],
+                         differentiable=False)  # fmt: skip
+    with pytest.raises(NotImplementedError, match="a while loop of version 1"):
+        single.batched([single.inputs[0].node])

@@ -1,0 +1,160 @@
+"""The pointwise log likelihood of ArviZ's InferenceData, for many draws in one call.
+
+ArviZ's converter evaluates each observed variable draw by draw. Here it gets a subclass that
+evaluates those whose density is a TFDensity for all draws together; the others are left to ArviZ.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+
+import numpy as np
+import pymc3 as pm
+from arviz.data import io_pymc3_3x
+from theano.compile.sharedvalue import SharedVariable
+from theano.graph.basic import ancestors, graph_inputs
+
+from pymc3_tf.density import TFDensity
+from pymc3_tf.draws import evaluate_draws
+
+_log = logging.getLogger(__name__)
+
+
+def log_likelihood(
+    model: pm.Model, draws: Mapping[str, Any], variables: Optional[Sequence[Any]] = None
+) -> Dict[str, np.ndarray]:
+    """Evaluate the log likelihood of observed variables for many draws.
+
+    Parameters
+    ----------
+    model : pymc3.Model
+        The model of the draws.
+    draws : dict of str to array
+        The draws of the model's free variables and, if there are any, of deterministic variables,
+        with the dimensions (chain, draw) before their own.
+    variables : sequence of observed variables, optional
+        Default: all of the model.
+
+    Returns
+    -------
+    dict of str to array
+        By name of the variable, one number for each element, with the dimensions (chain, draw)
+        before its own. As in ArviZ, a joint density has one element, and missing values have nan.
+
+    Raises
+    ------
+    ValueError
+        If a variable depends on a free variable of which there are no draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc3 as pm
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu", 0.0, 1.0)
+    ...     y = pm.Normal("y", mu, 1.0, observed=np.array([1.0, 2.0, 3.0]))
+    >>> log_likelihood(model, {"mu": np.zeros((4, 100))})["y"].shape
+    (4, 100, 3)
+    """
+    if variables is None:
+        variables = model.observed_RVs
+    known = [
+        x for name, x in model.named_vars.items() if name in draws and _is_decided_by_the_draw(x)
+    ]
+    chains, number = np.shape(draws[next(iter(draws))])[:2]
+    results = {}
+    for variable in variables:
+        logp = variable.logp_elemwiset
+        rows = {}
+        for x in _needed(logp, known, draws):
+            array = np.asarray(draws[x.name])
+            rows[x] = array.reshape(chains * number, *array.shape[2:])
+        values = evaluate_draws([logp], rows, chains * number)[0]
+        values = values.reshape(chains, number, *(values.shape[1:] or (1,)))
+        results[variable.name] = _without_missing(variable, values)
+    return results
+
+
+def _is_decided_by_the_draw(variable: Any) -> bool:
+    """Whether a variable still has the value that was drawn, whatever ``pm.set_data`` did since."""
+    return not any(isinstance(x, SharedVariable) for x in graph_inputs([variable]))
+
+
+def _needed(logp: Any, known: List[Any], draws: Mapping[str, Any]) -> List[Any]:
+    """Return the known variables from which to compute the log likelihood."""
+    found = set(ancestors([logp], blockers=known))
+    for x in found:
+        if isinstance(x, pm.model.FreeRV) and x not in known:
+            raise ValueError(
+                f"the draws have no variable {x.name!r}, on which the log likelihood depends. They "
+                f"have: {', '.join(draws)}."
+            )
+    return [x for x in known if x in found]
+
+
+def _without_missing(variable: Any, values: np.ndarray) -> np.ndarray:
+    mask = getattr(getattr(variable, "observations", None), "mask", None)
+    if mask is None or not variable.missing_values:
+        return values
+    if mask.ndim > values.ndim - 2:
+        mask = np.any(mask, axis=-1)
+    return np.where(mask, np.nan, values)
+
+
+class _Draws(Mapping[str, np.ndarray]):
+    """The draws of a trace by name, with the dimensions (chain, draw), read when asked for."""
+
+    def __init__(self, trace: Any) -> None:
+        self._trace = trace
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._trace.varnames:
+            raise KeyError(name)
+        return np.array(self._trace.get_values(name, combine=False, squeeze=False))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._trace.varnames
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trace.varnames)
+
+    def __len__(self) -> int:
+        return len(self._trace.varnames)
+
+
+def _batched(converter: Any) -> Any:
+    """Return a subclass of ArviZ's converter."""
+
+    class PyMC3Converter(converter):
+        in_batches = True
+        log_likelihood: Any
+
+        def _extract_log_likelihood(self, trace: Any) -> Optional[Dict[str, np.ndarray]]:
+            wanted: Any = self.log_likelihood
+            if self.trace is None or self.model is None:
+                return super()._extract_log_likelihood(trace)
+            variables = [x for x in self.model.observed_RVs if wanted is True or x.name in wanted]
+            found: Dict[str, np.ndarray] = {}
+            for variable in variables:
+                if isinstance(variable.distribution, TFDensity):
+                    try:
+                        found.update(log_likelihood(self.model, _Draws(trace), [variable]))
+                    except Exception:  # ArviZ's own way then works, or says best what is wrong
+                        _log.debug("%s is computed draw by draw", variable.name, exc_info=True)
+            self.log_likelihood = [x.name for x in variables if x.name not in found]
+            try:
+                found.update(super()._extract_log_likelihood(trace))
+            finally:
+                self.log_likelihood = wanted
+            return {x.name: found[x.name] for x in variables}
+
+    return PyMC3Converter
+
+
+def install() -> None:
+    """Let ArviZ use it. Installing it again changes nothing."""
+    converter: Any = getattr(io_pymc3_3x, "PyMC3Converter", None)
+    usable = hasattr(converter, "_extract_log_likelihood")
+    if usable and not hasattr(converter, "in_batches"):
+        io_pymc3_3x.PyMC3Converter = _batched(converter)
