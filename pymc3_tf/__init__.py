@@ -14,8 +14,9 @@ from pymc3_tf.density import TFDensity
 from pymc3_tf.inference_data import install as _install
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
+from pymc3_tf.sampling import sample
 
-__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions"]
+__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions", "sample"]
 
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity

@@ -72,7 +72,7 @@ def log_likelihood(
             rows[x] = array.reshape(chains * number, *array.shape[2:])
         values = evaluate_draws([logp], rows, chains * number)[0]
         values = values.reshape(chains, number, *(values.shape[1:] or (1,)))
-        results[variable.name] = _without_missing(variable, values)
+        results[variable.name] = without_missing(variable, values)
     return results
 
 
@@ -93,7 +93,8 @@ def _needed(logp: Any, known: List[Any], draws: Mapping[str, Any]) -> List[Any]:
     return [x for x in known if x in found]
 
 
-def _without_missing(variable: Any, values: np.ndarray) -> np.ndarray:
+def without_missing(variable: Any, values: np.ndarray) -> np.ndarray:
+    """Return the log likelihood of a variable with nan for its missing values."""
     mask = getattr(getattr(variable, "observations", None), "mask", None)
     if mask is None or not variable.missing_values:
         return values

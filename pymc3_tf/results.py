@@ -7,9 +7,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import arviz as az
 import numpy as np
 import pymc3 as pm
+import tensorflow as tf
 from pymc3.backends.base import MultiTrace
 from pymc3.backends.ndarray import NDArray
 from pymc3.backends.report import SamplerWarning, WarningType
+from pymc3.util import is_transformed_name
+
+from pymc3_tf._version import __version__
+from pymc3_tf.nuts import tensorflow_probability
 
 # The names by which PyMC3 knows what ArviZ calls otherwise.
 _STATS = {
@@ -53,6 +58,7 @@ def multi_trace(
     samples: Mapping[str, np.ndarray],
     stats: Mapping[str, np.ndarray],
     *,
+    warmup: int,
     tune: int,
     seconds: float,
     chains: Optional[Sequence[int]] = None,
@@ -65,8 +71,10 @@ def multi_trace(
     samples, stats : dict of str to array, shape (chains, draws, ...)
         Values of the variables, and statistics of the sampler under ArviZ's names. The draws of
         the warmup, if there are any, come first.
-    tune : int
+    warmup : int
         How many draws of the warmup there are.
+    tune : int
+        How many draws the warmup had.
     seconds : float
         How long sampling took.
     chains : sequence of int, optional
@@ -74,7 +82,7 @@ def multi_trace(
     """
     known = {_STATS.get(name, name): array for name, array in stats.items()}
     number, draws = stats["lp"].shape
-    known["tune"] = np.broadcast_to(np.arange(draws) < tune, (number, draws))
+    known["tune"] = np.broadcast_to(np.arange(draws) < warmup, (number, draws))
     trace = MultiTrace(
         [
             _Chain(
@@ -86,9 +94,58 @@ def multi_trace(
             for i, chain in enumerate(range(number) if chains is None else chains)
         ]
     )
-    trace.report._n_tune, trace.report._n_draws = tune, draws - tune
+    trace.report._n_tune, trace.report._n_draws = tune, draws - warmup
     trace.report._t_sampling = seconds
     return trace
+
+
+def to_inference_data(
+    trace: MultiTrace,
+    log_likelihood: Mapping[str, np.ndarray],
+    *,
+    keep_untransformed: bool = False,
+    coords: Optional[Mapping[str, Any]] = None,
+    dims: Optional[Mapping[str, Any]] = None,
+) -> az.InferenceData:
+    """Return ArviZ's form of a trace.
+
+    Parameters
+    ----------
+    trace : pymc3.backends.base.MultiTrace
+        Made by `multi_trace`.
+    log_likelihood : dict of str to array, shape (chains, draws, ...)
+        Of the draws after the warmup.
+    keep_untransformed : bool
+        Keep the variables on the unconstrained scale.
+    coords, dims : dict, optional
+        Besides those of the model.
+    """
+    model = next(iter(trace._straces.values())).model
+    idata = az.from_pymc3(
+        trace, model=model, coords=coords, dims=dims, log_likelihood=False, save_warmup=True
+    )
+    coords = {**model.coords, **(coords or {})}
+    dims = {**{name: list(d) for name, d in model.RV_dims.items()}, **(dims or {})}
+    attrs = idata.posterior.attrs
+    attrs.update(
+        pymc3_tf_version=__version__,
+        tensorflow_version=tf.__version__,
+        tensorflow_probability_version=tensorflow_probability().__version__,
+    )
+    if log_likelihood:
+        joint = {n: a if a.ndim > 2 else a[..., None] for n, a in log_likelihood.items()}
+        idata.add_groups({"log_likelihood": joint}, coords=coords, dims=dims)
+        idata.log_likelihood.attrs.update(attrs)
+    if keep_untransformed:
+        kept = [n for n in trace.varnames if is_transformed_name(n)]
+        number = trace.report.n_draws
+        extra = az.dict_to_dataset(
+            {n: np.stack(trace.get_values(n, combine=False))[:, -number:] for n in kept},
+            coords=coords,
+            dims=dims,
+        )
+        idata.posterior = idata.posterior.merge(extra)
+    return idata
 
 
 def warn(

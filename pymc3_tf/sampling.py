@@ -11,16 +11,15 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 from fastprogress.fastprogress import progress_bar
-from pymc3.exceptions import SamplingError
-from pymc3.util import check_start_vals, is_transformed_name, update_start_vals
+from pymc3.util import check_start_vals, update_start_vals
 from theano.graph.basic import ancestors
 
 from pymc3_tf import chains as nuts_chains
 from pymc3_tf import nuts
-from pymc3_tf._version import __version__
 from pymc3_tf.exceptions import CompilationError
+from pymc3_tf.linker import compile_alone
 from pymc3_tf.op import TensorFlowOp
-from pymc3_tf.results import multi_trace, warn
+from pymc3_tf.results import multi_trace, to_inference_data, warn
 from pymc3_tf.unconstrained import UnconstrainedModel
 
 _log = logging.getLogger("pymc3")
@@ -140,45 +139,241 @@ def sample(
     options = dict(idata_kwargs or {})
     _check(draws, tune, chains, target_accept, max_treedepth, init, chain_method, options)
     batch = chains if chain_method == "vectorized" else 0
-    dense = init.endswith("full")
-    unconstrained, program = _compiled(model, batch, max_treedepth, dense, jit_compile)
-    data = unconstrained.data
     seeds = nuts_chains.chain_seeds(random_seed, chains)
-    starts = _starts(model, unconstrained, program, data, start, seeds, init.startswith("jitter"))
+    unconstrained, program = _compiled(
+        model, batch, max_treedepth, init.endswith("full"), jit_compile
+    )
+    data = unconstrained.data
     begin = time.perf_counter()
-    bar = _ProgressBar(chains * (draws + tune)) if progressbar else None
-    try:
-        result = nuts_chains.sample(
-            program,
-            starts,
-            draws,
-            tune,
-            data=data,
-            target_accept=target_accept,
-            random_seed=random_seed,
-            cores=cores,
-            callback=bar,
-            keep_warmup=not discard_tuned_samples,
-        )
-    except tf.errors.OpError as error:
-        _blame(model, error)
-        raise
+    with _ProgressBar(chains * (draws + tune), progressbar) as progress:
+        try:
+            starts = _starts(
+                model, unconstrained, program, data, start, seeds, init.startswith("jitter")
+            )
+            result = nuts_chains.sample(
+                program,
+                starts,
+                draws,
+                tune,
+                data=data,
+                target_accept=target_accept,
+                random_seed=random_seed,
+                cores=cores,
+                callback=progress,
+                keep_warmup=not discard_tuned_samples,
+            )
+        except tf.errors.OpError as error:
+            raise CompilationError(_culprit(model, error)) from error
     seconds = time.perf_counter() - begin
     if result.interrupted:
-        _log.warning("Sampling was interrupted. Returning the draws so far.")
-    warmup = result.warmup.positions.shape[1] if result.warmup else 0
-    positions, stats = result.draws.positions, result.draws.stats
-    if result.warmup:
-        positions = np.concatenate([result.warmup.positions, positions], axis=1)
-        stats = {k: np.concatenate([result.warmup.stats[k], v], axis=1) for k, v in stats.items()}
-    samples = unconstrained.values(positions, transformed=keep_untransformed)
+        _log.warning("Sampling was interrupted. These are the draws so far.")
+    parts = [result.warmup, result.draws] if result.warmup else [result.draws]
+    samples = unconstrained.values(np.concatenate([part.positions for part in parts], axis=1))
     trace = multi_trace(
-        model, samples, stats, tune=tune, warmup=warmup, seconds=seconds, chains=result.chains
+        model,
+        samples,
+        {name: np.concatenate([p.stats[name] for p in parts], axis=1) for name in parts[0].stats},
+        warmup=result.warmup.positions.shape[1] if result.warmup else 0,
+        tune=tune,
+        seconds=seconds,
+        chains=result.chains,
     )
-    likelihood = _log_likelihood(
-        model, unconstrained, result.draws.positions, options.pop("log_likelihood", None)
+    likelihood = unconstrained.log_likelihood(
+        result.draws.positions, _wanted(model, result.draws, options.pop("log_likelihood", None))
     )
-    idata = to_inference_data(trace, likelihood, keep_untransformed, options)
+    idata = to_inference_data(
+        trace, likelihood, keep_untransformed=keep_untransformed, **options
+    )
     if compute_convergence_checks:
         warn(trace, idata, target_accept=target_accept, max_treedepth=max_treedepth)
     return idata
+
+
+def _check(
+    draws: int,
+    tune: int,
+    chains: int,
+    target_accept: float,
+    max_treedepth: int,
+    init: str,
+    chain_method: str,
+    options: Mapping[str, Any],
+) -> None:
+    for name, value, least in (
+        ("draws", draws, 1),
+        ("tune", tune, 0),
+        ("chains", chains, 1),
+        ("max_treedepth", max_treedepth, 1),
+    ):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more.")
+    if not 0 < target_accept < 1:
+        raise ValueError(
+            f"target_accept is {target_accept!r}. Give a rate between 0 and 1, such as 0.9."
+        )
+    if init not in _INITS:
+        raise ValueError(
+            f"init is {init!r}. Give one of {', '.join(map(repr, _INITS))}, or use pm.sample, "
+            "which has others."
+        )
+    if chain_method not in ("parallel", "vectorized"):
+        raise ValueError(
+            f"chain_method is {chain_method!r}. Give 'parallel' for a thread for each chain, or "
+            "'vectorized' for all chains in one batch."
+        )
+    unknown = set(options) - {"coords", "dims", "log_likelihood"}
+    if unknown:
+        raise ValueError(
+            f"idata_kwargs has {', '.join(sorted(unknown))}. Give coords, dims or log_likelihood."
+        )
+
+
+_INITS = ("jitter+adapt_diag", "adapt_diag", "jitter+adapt_full", "adapt_full")
+
+
+class _Compiled(Dict[Any, Any]):
+    """What was compiled for a model. It stays with the model, but not with its copies."""
+
+    def __reduce__(self) -> Any:
+        return _Compiled, ()
+
+    def __deepcopy__(self, memo: Any) -> _Compiled:
+        return _Compiled()
+
+
+def _compiled(
+    model: pm.Model, batch: int, max_treedepth: int, dense: bool, jit_compile: bool
+) -> Tuple[UnconstrainedModel, nuts.Program]:
+    """Return the functions of a model and its sampler: those of last time, if nothing changed."""
+    known = model.__dict__.setdefault("_pymc3_tf_compiled", _Compiled())
+    contents = [*model.basic_RVs, *model.deterministics, *model.potentials]
+    if [id(x) for x in known.get("contents", [])] != [id(x) for x in contents]:
+        known.clear()
+        known.update(contents=contents, model=UnconstrainedModel(model))
+    unconstrained = known["model"]
+    specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data)
+    key = batch, max_treedepth, dense, jit_compile, specs
+    if key not in known:
+        known[key] = nuts.Program(
+            unconstrained.log_density,
+            unconstrained.size,
+            specs,
+            chains=batch,
+            max_treedepth=max_treedepth,
+            dense=dense,
+            jit_compile=jit_compile,
+        )
+    return unconstrained, known[key]
+
+
+def _starts(
+    model: pm.Model,
+    unconstrained: UnconstrainedModel,
+    program: nuts.Program,
+    data: Sequence[np.ndarray],
+    start: Any,
+    seeds: np.ndarray,
+    jitter: bool,
+) -> np.ndarray:
+    """Return a start for each chain, at which the log density is finite if it can be found."""
+    points = start if isinstance(start, (list, tuple)) else [start or {}] * len(seeds)
+    if len(points) != len(seeds):
+        raise ValueError(
+            f"start has {len(points)} points for {len(seeds)} chains. Give one for each, or a "
+            "single dict for all."
+        )
+    constants = [tf.constant(array) for array in data]
+    starts = []
+    for given, seed in zip(points, seeds):
+        middle = unconstrained.vector(_completed(model, given))
+        random = np.random.RandomState(seed.view(np.uint32))
+        for _ in range(_JITTER_RETRIES):
+            position = middle + random.uniform(-1, 1, middle.shape) * jitter
+            rows = np.broadcast_to(position, [*program.batch, len(position)])
+            if np.isfinite(np.ravel(program.evaluate(rows, constants)[0])[0]):
+                break
+        else:
+            check_start_vals(unconstrained.point(position), model)  # names the variable
+        starts.append(position)
+    return np.array(starts)
+
+
+def _completed(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, Any]:
+    for name in given:
+        if name not in model.named_vars:
+            raise ValueError(
+                f"start has {name!r}, which is not a variable of the model. It has: "
+                f"{', '.join(model.named_vars)}."
+            )
+    point = dict(given)
+    update_start_vals(point, model.test_point, model)
+    return point
+
+
+def _wanted(model: pm.Model, draws: nuts_chains.Draws, names: Any) -> List[str]:
+    """Return the observed variables of which to compute the log likelihood."""
+    every = [v.name for v in model.observed_RVs]
+    if names is True or names is False:
+        return every if names else []
+    if names is not None:
+        return [name for name in every if name in names]
+    numbers = sum(np.size(v.tag.test_value) for v in model.observed_RVs)
+    if numbers * draws.stats["lp"].size <= _LOG_LIKELIHOOD_NUMBERS:
+        return every
+    _log.info(
+        "The log likelihood of %d observations for %d draws is left out. Ask for it with "
+        "idata_kwargs={'log_likelihood': True}.",
+        numbers,
+        draws.stats["lp"].size,
+    )
+    return []
+
+
+def _culprit(model: pm.Model, error: Exception) -> str:
+    """Say which density XLA cannot compile."""
+    for variable in [*model.basic_RVs, *model.potentials]:
+        logp = getattr(variable, "logpt", variable)
+        for node in {v.owner for v in ancestors([logp]) if v.owner is not None}:
+            if not isinstance(node.op, TensorFlowOp):
+                continue
+            try:
+                compile_alone(node.op.program)
+            except tf.errors.OpError as found:
+                return (
+                    f"XLA cannot compile the TensorFlow part of {variable.name!r}: "
+                    f"{_first_line(found)} Use pm.sample(), which does not compile it."
+                )
+    return f"XLA cannot compile the model: {_first_line(error)} Use pm.sample()."
+
+
+def _first_line(error: Exception) -> str:
+    return f"{getattr(error, 'message', str(error)).strip().splitlines()[0]}."
+
+
+class _ProgressBar:
+    """A bar for all chains together, with the speed and the divergences."""
+
+    def __init__(self, total: int, display: bool) -> None:
+        self._bar = progress_bar(range(total), total=total, display=display)
+        self._display = display
+        self._begin: Optional[float] = None
+
+    def __enter__(self) -> _ProgressBar:
+        if self._display:
+            self._bar.update(0)
+        return self
+
+    def __call__(self, progress: nuts_chains.Progress) -> None:
+        """Show how far the chains are."""
+        if not self._display:
+            return
+        made = int(progress.draws.sum())
+        self._begin = self._begin or time.perf_counter()
+        pace = made / max(time.perf_counter() - self._begin, 1e-3)
+        self._bar.comment = (
+            f"{pace:.0f} draws/s, {int(progress.divergences.sum())} divergences"
+        )
+        self._bar.update(made)
+
+    def __exit__(self, *_: Any) -> None:
+        pass

@@ -14,6 +14,7 @@ import tensorflow as tf
 from pymc3.util import is_transformed_name
 
 from pymc3_tf.exceptions import DiscreteVariableError
+from pymc3_tf.inference_data import without_missing
 from pymc3_tf.linker import Linked, link
 
 # Numbers that one batch of draws may make: about 64 MB.
@@ -102,8 +103,9 @@ class UnconstrainedModel:
         self, positions: np.ndarray, names: Sequence[str]
     ) -> Dict[str, np.ndarray]:
         """Return the pointwise log likelihood of observed variables, as `values` does."""
-        observed = [v for v in self._observed if v.name in names]
-        return self._over(positions, {v.name: v.logp_elemwiset for v in observed})
+        observed = {v.name: v for v in self._observed if v.name in names}
+        found = self._over(positions, {n: v.logp_elemwiset for n, v in observed.items()})
+        return {name: without_missing(observed[name], array) for name, array in found.items()}
 
     def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
         if not graphs:

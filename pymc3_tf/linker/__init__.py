@@ -18,5 +18,6 @@ from pymc3_tf.linker import (  # noqa: F401  # translations register themselves
 from pymc3_tf.linker.dispatch import tf_funcify
 from pymc3_tf.linker.graph import Linked, link
 from pymc3_tf.linker.mode import TFLinker
+from pymc3_tf.linker.programs import compile_alone
 
-__all__ = ["Linked", "TFLinker", "link", "tf_funcify"]
+__all__ = ["Linked", "TFLinker", "compile_alone", "link", "tf_funcify"]

@@ -62,6 +62,20 @@ def _build(program: Program, xs: Sequence[Any]) -> List[Any]:
     return place(*xs, *feeds)
 
 
+def compile_alone(program: Program) -> None:
+    """Compile a program by XLA, to see whether it can.
+
+    Raises
+    ------
+    tf.errors.OpError
+        If it cannot.
+    """
+    both = program.value_and_vjp() if program.pullback else program
+    shapes = [[n or 1 for n in spec.shape or ()] for spec in both.inputs]
+    xs = [tf.ones(shape, spec.dtype) for shape, spec in zip(shapes, both.inputs)]
+    tf.function(lambda *x: _build(both, x), autograph=False, jit_compile=True)(*xs)
+
+
 @tf_funcify.register(SplineWrapper)
 def _spline(op: Any, node: Any) -> Callable[..., Any]:
     spline = op.spline
