@@ -145,27 +145,29 @@ def sample(
     )
     data = unconstrained.data
     begin = time.perf_counter()
-    with _ProgressBar(chains * (draws + tune), progressbar) as progress:
-        try:
-            starts = _starts(
-                model, unconstrained, program, data, start, seeds, init.startswith("jitter")
-            )
-            result = nuts_chains.sample(
-                program,
-                starts,
-                draws,
-                tune,
-                data=data,
-                target_accept=target_accept,
-                random_seed=random_seed,
-                cores=cores,
-                callback=progress,
-                keep_warmup=not discard_tuned_samples,
-            )
-        except tf.errors.OpError as error:
-            raise CompilationError(_culprit(model, error)) from error
+    progress = _ProgressBar(chains * (draws + tune)) if progressbar else None
+    try:
+        starts = _starts(
+            model, unconstrained, program, data, start, seeds, init.startswith("jitter")
+        )
+        result = nuts_chains.sample(
+            program,
+            starts,
+            draws,
+            tune,
+            data=data,
+            target_accept=target_accept,
+            random_seed=random_seed,
+            cores=cores,
+            callback=progress,
+            keep_warmup=not discard_tuned_samples,
+        )
+    except tf.errors.OpError as error:
+        raise CompilationError(_culprit(model, error)) from error
     seconds = time.perf_counter() - begin
     if result.interrupted:
+        if progress:
+            progress.stop()
         _log.warning("Sampling was interrupted. These are the draws so far.")
     parts = [result.warmup, result.draws] if result.warmup else [result.draws]
     samples = unconstrained.values(np.concatenate([part.positions for part in parts], axis=1))
@@ -181,9 +183,7 @@ def sample(
     likelihood = unconstrained.log_likelihood(
         result.draws.positions, _wanted(model, result.draws, options.pop("log_likelihood", None))
     )
-    idata = to_inference_data(
-        trace, likelihood, keep_untransformed=keep_untransformed, **options
-    )
+    idata = to_inference_data(trace, likelihood, keep_untransformed=keep_untransformed, **options)
     if compute_convergence_checks:
         warn(trace, idata, target_accept=target_accept, max_treedepth=max_treedepth)
     return idata
@@ -353,27 +353,20 @@ def _first_line(error: Exception) -> str:
 class _ProgressBar:
     """A bar for all chains together, with the speed and the divergences."""
 
-    def __init__(self, total: int, display: bool) -> None:
-        self._bar = progress_bar(range(total), total=total, display=display)
-        self._display = display
+    def __init__(self, total: int) -> None:
+        self._bar = progress_bar(range(total), total=total)
+        self._bar.update(0)
         self._begin: Optional[float] = None
-
-    def __enter__(self) -> _ProgressBar:
-        if self._display:
-            self._bar.update(0)
-        return self
 
     def __call__(self, progress: nuts_chains.Progress) -> None:
         """Show how far the chains are."""
-        if not self._display:
-            return
         made = int(progress.draws.sum())
+        # Compilation is over when the first draws are there.
         self._begin = self._begin or time.perf_counter()
-        pace = made / max(time.perf_counter() - self._begin, 1e-3)
-        self._bar.comment = (
-            f"{pace:.0f} draws/s, {int(progress.divergences.sum())} divergences"
-        )
+        pace = made / max(time.perf_counter() - self._begin, 0.1)
+        self._bar.comment = f"{pace:.0f} draws/s, {int(progress.divergences.sum())} divergences"
         self._bar.update(made)
 
-    def __exit__(self, *_: Any) -> None:
-        pass
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.on_interrupt()

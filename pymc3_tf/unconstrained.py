@@ -6,7 +6,8 @@ are what its draws are turned into.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+import functools
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 import pymc3 as pm
@@ -99,9 +100,7 @@ class UnconstrainedModel:
         variables = [v for v in self._variables if transformed or not is_transformed_name(v.name)]
         return self._over(positions, {v.name: v for v in variables})
 
-    def log_likelihood(
-        self, positions: np.ndarray, names: Sequence[str]
-    ) -> Dict[str, np.ndarray]:
+    def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """Return the pointwise log likelihood of observed variables, as `values` does."""
         observed = {v.name: v for v in self._observed if v.name in names}
         found = self._over(positions, {n: v.logp_elemwiset for n, v in observed.items()})
@@ -112,9 +111,7 @@ class UnconstrainedModel:
             return {}
         key = tuple(graphs.values())
         if key not in self._batches:
-            self._batches[key] = _Batch(
-                link(list(key), self._inputs), self._split, self.size
-            )
+            self._batches[key] = _Batch(link(list(key), self._inputs), self._split, self.size)
         rows = positions.reshape(-1, self.size)
         leading = positions.shape[:-1]
         arrays = self._batches[key](rows)
@@ -134,14 +131,22 @@ class _Batch:
     def __init__(self, linked: Linked, split: Any, size: int) -> None:
         self._linked = linked
 
-        def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
-            return tf.vectorized_map(lambda x: tuple(linked(*split(x), data=data)), positions)
+        def trace(over: Callable[..., Any]) -> Any:
+            def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
+                return over(lambda x: tuple(linked(*split(x), data=data)), positions)
 
-        # Traced once, for any number of positions.
-        self._many = tf.function(many, autograph=False).get_concrete_function(
-            tf.TensorSpec([None, size], tf.float64),
-            *[tf.TensorSpec(array.shape, array.dtype) for array in linked.data],
-        )
+            # Traced once, for any number of positions.
+            return tf.function(many, autograph=False).get_concrete_function(
+                tf.TensorSpec([None, size], tf.float64),
+                *[tf.TensorSpec(array.shape, array.dtype) for array in linked.data],
+            )
+
+        try:
+            self._many = trace(tf.vectorized_map)
+        except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
+            # Not every op can be vectorized.
+            dtypes = tuple(output.dtype for output in linked.graph.outputs)
+            self._many = trace(functools.partial(tf.map_fn, fn_output_signature=dtypes))
 
     def __call__(self, positions: np.ndarray) -> List[np.ndarray]:
         """Return the values of each output, of all positions."""

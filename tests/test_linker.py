@@ -54,9 +54,7 @@ def assert_same_log_density(model, name, jit_compile=None, rtol=1e-10, scale=0.3
     floating = [v for v in model.vars if v.dtype.startswith("float")]
     with theano.config.change_flags(compute_test_value="off"):
         gradient = theano.grad(model.logpt, floating, disconnected_inputs="ignore")
-        expected = theano.function(
-            model.vars, [model.logpt, *gradient], on_unused_input="ignore"
-        )
+        expected = theano.function(model.vars, [model.logpt, *gradient], on_unused_input="ignore")
     actual = with_gradient(link([model.logpt], model.vars), jit_compile=jit_compile)
     for point in points(model, name, number, scale):
         values = [np.asarray(point[v.name], v.dtype) for v in model.vars]
@@ -101,9 +99,7 @@ def _interpolated():
 
 def _garch():
     omega, alpha, beta = positive("omega"), unit("alpha"), unit("beta")
-    pm.GARCH11(
-        "x", omega, alpha / 2, beta / 2, positive("initial"), shape=6, observed=Y
-    )
+    pm.GARCH11("x", omega, alpha / 2, beta / 2, positive("initial"), shape=6, observed=Y)
 
 
 def _kronecker_normal():
@@ -133,11 +129,13 @@ def _wishart_bartlett():
 
 def _density():
     mu = real("mu")
-    pm.DensityDist("x", lambda x: -tt.abs_(x - mu) ** 1.5 - tt.log(1 + tt.sqr(x)), shape=3)
+    pm.DensityDist("x", lambda x: -(tt.abs_(x - mu) ** 1.5) - tt.log(1 + tt.sqr(x)), shape=3)
 
 
 def _bound():
-    pm.Bound(pm.Normal, lower=0.0, upper=real("top") ** 2 + 5.0)("x", mu=real("mu"), sigma=1.0, shape=2)
+    pm.Bound(pm.Normal, lower=0.0, upper=real("top") ** 2 + 5.0)(
+        "x", mu=real("mu"), sigma=1.0, shape=2
+    )
     pm.Bound(pm.Poisson, lower=1)("n", 3.0)
 
 
@@ -153,7 +151,9 @@ DISTRIBUTIONS = {
     "Kumaraswamy": lambda: pm.Kumaraswamy("x", positive("a"), positive("b"), shape=3),
     "Exponential": lambda: pm.Exponential("x", positive("lam"), shape=3),
     "Laplace": lambda: pm.Laplace("x", real("mu"), positive("b"), shape=3),
-    "StudentT": lambda: pm.StudentT("x", positive("nu"), mu=real("mu"), sigma=positive("s"), shape=3),
+    "StudentT": lambda: pm.StudentT(
+        "x", positive("nu"), mu=real("mu"), sigma=positive("s"), shape=3
+    ),
     "Cauchy": lambda: pm.Cauchy("x", real("alpha"), positive("beta"), shape=3),
     "HalfCauchy": lambda: pm.HalfCauchy("x", positive("beta"), shape=3),
     "Gamma": lambda: pm.Gamma("x", positive("alpha"), positive("beta"), shape=3),
@@ -217,11 +217,11 @@ DISTRIBUTIONS = {
     ],
     "MatrixNormal": _matrix_normal,
     "KroneckerNormal": _kronecker_normal,
-    "MvStudentT": lambda: pm.MvStudentT("x", positive("nu"), mu=np.zeros(3), chol=cholesky(), shape=3),
-    "Dirichlet": lambda: pm.Dirichlet("x", positive("a", 3), shape=3),
-    "Multinomial": lambda: pm.Multinomial(
-        "x", 15, simplex("p", 6), shape=6, observed=COUNTS
+    "MvStudentT": lambda: pm.MvStudentT(
+        "x", positive("nu"), mu=np.zeros(3), chol=cholesky(), shape=3
     ),
+    "Dirichlet": lambda: pm.Dirichlet("x", positive("a", 3), shape=3),
+    "Multinomial": lambda: pm.Multinomial("x", 15, simplex("p", 6), shape=6, observed=COUNTS),
     "DirichletMultinomial": lambda: pm.DirichletMultinomial(
         "x", a=positive("a", 6), n=15, shape=6, observed=COUNTS
     ),
@@ -255,7 +255,9 @@ DISTRIBUTIONS = {
     ),
     "MixtureSameFamily": _mixture_same_family,
     "Triangular": lambda: pm.Triangular("x", -2.0, 4.0, 0.5 + unit("c"), shape=3),
-    "DiscreteWeibull": lambda: pm.DiscreteWeibull("x", unit("q"), positive("beta"), observed=COUNTS),
+    "DiscreteWeibull": lambda: pm.DiscreteWeibull(
+        "x", unit("q"), positive("beta"), observed=COUNTS
+    ),
     "Gumbel": lambda: pm.Gumbel("x", real("mu"), positive("beta"), shape=3),
     "Logistic": lambda: pm.Logistic("x", real("mu"), positive("s"), shape=3),
     "LogitNormal": lambda: pm.LogitNormal("x", real("mu"), positive("sigma"), shape=3),
@@ -272,7 +274,15 @@ WITHOUT_LOG_DENSITY = {
 UNDER_XLA = {
     *("Normal", "TruncatedNormal", "StudentT", "Gamma", "VonMises", "Rice", "ExGaussian", "Wald"),
     *("BetaBinomial", "Categorical", "OrderedLogistic", "ZeroInflatedPoisson", "DiscreteWeibull"),
-    *("MvNormal", "MvStudentT", "Dirichlet", "LKJCorr", "Wishart", "KroneckerNormal", "Interpolated"),
+    *(
+        "MvNormal",
+        "MvStudentT",
+        "Dirichlet",
+        "LKJCorr",
+        "Wishart",
+        "KroneckerNormal",
+        "Interpolated",
+    ),
     *("AR", "GARCH11", "GaussianRandomWalk", "Mixture", "MixtureSameFamily", "Bound"),
 }
 
