@@ -312,9 +312,20 @@ class TFDensity(pm.Continuous):
 
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs.
-        given = [g._replace(key=None) for g in self.given]
+        given = [g._replace(key=g.label) for g in self.given]
         value = None if self.value is None else "value"
         return {**self.__dict__, "_source": None, "given": given, "fed": [], "value": value}
+
+    @property
+    def constants(self) -> List[Given]:
+        """Arrays that were fed, other than what stands for the observed data."""
+        arrays = [
+            g
+            for g in self.given
+            if g.argument == "feed_dict" and not isinstance(g.source, Variable)
+        ]
+        last = self.given[-1:] if self.value is None else []
+        return [g for g in arrays if not any(g is other for other in last)]
 
     @property
     def _variables(self) -> List[Any]:

@@ -20,6 +20,12 @@ class Given(NamedTuple):
     source: Any  # a Theano variable, or an array
     argument: str
 
+    @property
+    def label(self) -> str:
+        """What the user calls it."""
+        key = self.key
+        return key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
+
 
 def given_by(entries: Optional[Mapping[Any, Any]], argument: str) -> List[Given]:
     """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array."""

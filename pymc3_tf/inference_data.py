@@ -7,11 +7,13 @@ evaluates those whose density is a TFDensity for all draws together; the others 
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import pymc3 as pm
 from arviz.data import io_pymc3_3x
+from arviz.data.base import dict_to_dataset
+from pymc3.distributions.transforms import TransformedDistribution
 from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import ancestors, graph_inputs
 
@@ -150,7 +152,54 @@ def _batched(converter: Any) -> Any:
                 self.log_likelihood = wanted
             return {x.name: found[x.name] for x in variables}
 
+        def constant_data_to_xarray(self) -> Any:
+            found = super().constant_data_to_xarray()
+            if self.model is None:
+                return found
+            coords, dims = {**self.model.coords, **self.coords}, self.dims
+            arrays, like = fed_arrays(self.model)
+            for name, variable in like.items():
+                if name not in dims and variable in dims:
+                    dims = {**dims, name: dims[variable]}
+            fed = dict_to_dataset(arrays, library=pm, coords=coords, dims=dims, default_dims=[])
+            if found is None:
+                return fed if arrays else None
+            return found.merge(fed)
+
     return PyMC3Converter
+
+
+def fed_arrays(model: pm.Model) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
+    """Return the arrays that densities of a model were fed with besides their value.
+
+    Parameters
+    ----------
+    model : pymc3.Model
+
+    Returns
+    -------
+    dict of str to array
+        By the name of the placeholder or argument, with the name of the variable in front if that
+        is taken.
+    dict of str to str
+        Names of arrays that have the shape of the variable that they were fed for, and so its
+        dimensions: the name of that variable.
+    """
+    arrays: Dict[str, np.ndarray] = {}
+    like = {}
+    for variable in [*model.observed_RVs, *model.free_RVs]:
+        distribution = getattr(variable, "distribution", None)
+        if isinstance(distribution, TransformedDistribution):
+            distribution = distribution.dist
+        if not isinstance(distribution, TFDensity):
+            continue
+        for entry in distribution.constants:
+            taken = entry.label in model.named_vars or entry.label in arrays
+            name = f"{variable.name}_{entry.label}" if taken else entry.label
+            arrays[name] = entry.source
+            if np.shape(entry.source) == np.shape(variable.tag.test_value):
+                like[name] = variable.name
+    return arrays, like
 
 
 def install() -> None:

@@ -18,6 +18,9 @@ from pymc3_tf.capture import Input, arguments_of, capture
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program
 
+# From so many draws on, building a program for all of them at once pays.
+_BATCH = 500
+
 
 class Sampler:
     """Draws a variable, for given values of what it depends on.
@@ -204,11 +207,16 @@ class _SeededDraws:
         program = self._program(None if self._arguments is None else len(shape))
         fixed = [] if self._arguments is None else [np.array(shape, np.int32)]
         seeds = np.random.randint(0, 2**31 - 1, (number, 2), np.int32)
-        draws = []
-        for i in range(number):
-            row = [a[i] if v else a for a, v in zip(arrays, varies)]
-            draws.append(runtime.evaluate(program, [*row, *fixed, seeds[i]])[0])
-        return np.array(draws)
+        every = [*arrays, *fixed, seeds]
+        stacked = [*varies, *[False] * len(fixed), True]
+        if number >= _BATCH:
+            try:
+                nodes = [spec.node for spec, s in zip(program.inputs, stacked) if s]
+                return runtime.evaluate(program.batched(nodes), every)[0]
+            except NotImplementedError:  # loops of version 1
+                pass
+        rows = ([a[i] if s else a for a, s in zip(every, stacked)] for i in range(number))
+        return np.array([runtime.evaluate(program, row)[0] for row in rows])
 
     def _program(self, rank: Optional[int]) -> Program:
         if rank not in self._programs:

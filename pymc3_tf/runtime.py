@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import dataclasses
 import faulthandler
 import functools
 import os
@@ -31,9 +32,9 @@ _MEMO_BYTES = 1 << 23
 _MEMO_LARGEST_POINT = 1 << 16
 _MEMO_ENTRY_OVERHEAD = 1000
 _NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
-# Memory that a program for many draws may take at a time, besides its results: about what the
-# processor has close at hand.
-_BATCH_BYTES = 1 << 22
+# Memory that a program for many draws may take at a time, besides its results. More is slower: it
+# would have to come from the system each time, and it leaves the processor's cache.
+_BATCH_BYTES = 1 << 20
 # Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
 _CONSTANT_BYTES = 1 << 16
 
@@ -188,7 +189,8 @@ class Function:
         self._entry_bytes = 0
         self._arguments = tuple(spec.node for spec in program.inputs)
         self._stacked = [spec.node in program.stacked for spec in program.inputs]
-        self._footprint = functools.lru_cache(1)(program.footprint)
+        # Of a copy: the program holds this function, and a cycle would outlive it.
+        self._footprint = functools.lru_cache(1)(dataclasses.replace(program).footprint)
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate the program.

@@ -1,5 +1,7 @@
 """The log likelihood of InferenceData: equal to ArviZ's own, without a call for each draw."""
 
+import pickle
+
 import arviz as az
 import numpy as np
 import pymc3 as pm
@@ -400,3 +402,51 @@ def test_converter_that_is_not_the_expected_one_stays(monkeypatch):
     monkeypatch.setattr(io_pymc3_3x, "PyMC3Converter", object)
     pymc3_tf.inference_data.install()
     assert io_pymc3_3x.PyMC3Converter is object
+
+
+def test_fed_arrays_are_constant_data_with_their_dims():
+    x, weights = np.linspace(0.0, 1.0, 4), np.array([1.0, 2.0])
+
+    def logp(y, m, x, weights, level):
+        return tf_normal(y, m * x, np.float64(1.0)) * tf.reduce_sum(weights) + level
+
+    with pm.Model(coords={"obs": list("abcd")}) as model:
+        m = pm.Normal("m")
+        level = pm.Data("level", 3.0)
+        pm.TFDensity(
+            "y",
+            logp,
+            {"m": m},
+            feed_dict={"x": x, "y": np.ones(4), "weights": weights, "level": level},
+            dims="obs",
+        )
+        pm.TFDensity("x_free", lambda v, x: -tf.square(v - x), feed_dict={"x": np.float64(2.0)})
+        trace = pm.sample(
+            5,
+            tune=5,
+            chains=2,
+            cores=1,
+            progressbar=False,
+            return_inferencedata=False,
+            compute_convergence_checks=False,
+        )
+        for each in (model, pickle.loads(pickle.dumps(model))):
+            idata = az.from_pymc3(trace, model=each)
+            assert set(idata.constant_data) == {"x", "weights", "level", "x_free_x"}
+            np.testing.assert_array_equal(idata.constant_data["x"], x)
+            assert idata.constant_data["x"].dims == ("obs",)
+            assert list(idata.constant_data["x"]["obs"].values) == list("abcd")
+            np.testing.assert_array_equal(idata.constant_data["weights"], weights)
+            assert list(idata.observed_data) == ["y"]
+
+
+def test_of_a_density_without_value_the_last_array_is_observed_and_the_others_constant():
+    with pm.Model() as model:
+        m = pm.Normal("m")
+        logp = lambda m, x, y: tf_normal(y, m * x, np.float64(1.0))  # noqa: E731
+        pm.TFDensity("like", logp, {"m": m}, feed_dict={"x": np.ones(3), "y": np.zeros(3)})
+    prior = {"m": np.zeros(2), "like": np.zeros((2, 3))}
+    idata = az.from_pymc3(prior=prior, model=model)
+    np.testing.assert_array_equal(idata.observed_data["like"], np.zeros(3))
+    np.testing.assert_array_equal(idata.constant_data["x"], np.ones(3))
+    assert list(idata.constant_data) == ["x"]

@@ -323,8 +323,8 @@ def test_memory_of_a_batch_stays_bounded(monkeypatch):
 
     single = capture(logp, [Input("x", "float64", ())])
     batched = single.batched([single.inputs[0].node])
-    assert single.footprint([()]) >= 8 * 100_000
-    monkeypatch.setattr(runtime, "_BATCH_BYTES", 5 * single.footprint([()]))
+    assert batched.footprint([()]) >= 8 * 100_000
+    monkeypatch.setattr(runtime, "_BATCH_BYTES", 5 * batched.footprint([()]))
     function = runtime.function(batched)
     before = function.calls
     draws = np.arange(12.0)
@@ -342,3 +342,48 @@ def test_loop_of_version_1_has_no_form_for_many_draws():
                          differentiable=False)  # fmt: skip
     with pytest.raises(NotImplementedError, match="a while loop of version 1"):
         single.batched([single.inputs[0].node])
+
+
+@pytest.mark.parametrize("varying", [[0], [1], [0, 1], [1, 2], [0, 1, 2]])
+def test_elementwise_programs_of_mixed_ranks(varying):
+    matrix = np.arange(6.0).reshape(2, 3)
+
+    def function(a, b, c):
+        product = tf.where(b > 0.4, a * b, tf.exp(b) - matrix)
+        return [product + c, a + tf.square(b), tf.maximum(a, b)[None] + tf.zeros([2, 1], a.dtype)]
+
+    shapes = [(), (3,), (2, 1)]
+    single = capture(
+        function, [Input(n, "float64", s) for n, s in zip("abc", shapes)], differentiable=False
+    )
+    for k in range(3):
+        one = capture(
+            lambda a, b, c, k=k: function(a, b, c)[k] + 0.0 * c[0, 0],
+            [Input(n, "float64", s) for n, s in zip("abc", shapes)],
+            differentiable=False,
+        )
+        for program in (single, one):
+            random = np.random.RandomState(k)
+            values = [random.uniform(size=(5, *s) if i in varying else s)
+                      for i, s in enumerate(shapes)]  # fmt: skip
+            got = runtime.evaluate(
+                program.batched([program.inputs[i].node for i in varying]), values
+            )
+            for row in range(5):
+                point = [v[row] if i in varying else v for i, v in enumerate(values)]
+                for result, expected in zip(got, runtime.evaluate(program, point)):
+                    np.testing.assert_allclose(result[row], expected, rtol=1e-14)
+
+
+def test_scalar_arithmetic_beside_matrices_is_aligned():
+    """Draws of a scalar come before all dimensions of what they are combined with."""
+    matrix = np.arange(6.0).reshape(2, 3)
+    inputs = [Input("a", "float64", ()), Input("b", "float64", (3,))]
+    single = capture(lambda a, b: [a + 1.0, a * b, a * b * matrix], inputs, differentiable=False)
+    a, b = np.arange(3.0), np.arange(9.0).reshape(3, 3)
+    batched = single.batched([spec.node for spec in single.inputs])
+    assert batched._elementwise_rank() == 2
+    scalar, vector, product = runtime.evaluate(batched, [a, b])
+    np.testing.assert_array_equal(scalar, a + 1.0)
+    np.testing.assert_array_equal(vector, a[:, None] * b)
+    np.testing.assert_array_equal(product, (a[:, None] * b)[:, None] * matrix)
