@@ -287,3 +287,191 @@ def test_log_density_and_gradient_are_those_of_theano(name):
     with pm.Model() as model:
         DISTRIBUTIONS[name]()
     assert_same_log_density(model, name, jit_compile=True if name in UNDER_XLA else None)
+
+
+def test_discrete_free_variables_are_inputs_without_gradient():
+    with pm.Model() as model:
+        n = pm.Poisson("n", 3.0, testval=2)
+        p = unit("p")
+        pm.Binomial("x", n + 5, p, observed=COUNTS)
+    assert_same_log_density(model, "discrete")
+
+
+# -- transforms -------------------------------------------------------------------------------
+
+TRANSFORMS = {
+    "log": lambda: pm.Gamma("x", 2.0, 1.0, transform=transforms.log, shape=3),
+    "log_exp_m1": lambda: pm.Gamma("x", 2.0, 1.0, transform=transforms.log_exp_m1, shape=3),
+    "logodds": lambda: pm.Beta("x", 2.0, 1.0, transform=transforms.logodds, shape=3),
+    "interval": lambda: pm.Uniform("x", 1.0, 4.0, transform=transforms.interval(1.0, 4.0), shape=3),
+    "lowerbound": lambda: pm.Normal(
+        "x", transform=transforms.lowerbound(-1.0), shape=3, testval=np.ones(3)
+    ),
+    "upperbound": lambda: pm.Normal(
+        "x", transform=transforms.upperbound(2.0), shape=3, testval=np.ones(3)
+    ),
+    "ordered": lambda: pm.Normal("x", transform=transforms.ordered, shape=3, testval=np.arange(3.0)),
+    "sum_to_1": lambda: pm.Dirichlet("x", np.full(3, 2.0), transform=transforms.sum_to_1),
+    "stick_breaking": lambda: pm.Dirichlet("x", np.full(3, 2.0), shape=(2, 3)),
+    "circular": lambda: pm.VonMises("x", 0.0, 2.0, transform=transforms.circular, shape=3),
+    "chain": lambda: pm.Gamma(
+        "x",
+        2.0,
+        1.0,
+        transform=transforms.Chain([transforms.log, transforms.ordered]),
+        shape=3,
+        testval=np.arange(1.0, 4.0),
+    ),
+    "cholesky_cov_packed": lambda: pm.LKJCholeskyCov(
+        "x", n=3, eta=1.5, sd_dist=pm.HalfNormal.dist(1.0), compute_corr=True
+    ),
+}
+
+
+def test_every_transform_is_in_the_table():
+    names = {n for n, t in vars(transforms).items() if isinstance(t, transforms.Transform)}
+    classes = {"interval", "lowerbound", "upperbound", "chain", "cholesky_cov_packed"}
+    assert names | classes == set(TRANSFORMS) | {"t_stick_breaking"} & names
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transformed_variables_have_the_same_density(name):
+    with pm.Model() as model:
+        TRANSFORMS[name]()
+    assert_same_log_density(model, name, jit_compile=True, scale=0.1)
+
+
+# -- expressions ------------------------------------------------------------------------------
+
+
+def assert_same_expression(build, *arrays, jit_compile=True, rtol=1e-10, gradient=True):
+    """An expression of arrays has the same value and gradient, without XLA and with it."""
+    arrays = [np.asarray(a) for a in arrays]
+    with theano.config.change_flags(compute_test_value="off"):
+        inputs = [tt.TensorType(str(a.dtype), [False] * a.ndim)() for a in arrays]
+        output = tt.as_tensor_variable(build(*inputs))
+        value_only = link([output], inputs)
+        expected = theano.function(inputs, output, on_unused_input="ignore")(*arrays)
+        for jit in {None, jit_compile}:
+            got = tf.function(value_only, autograph=False, jit_compile=jit)(*arrays)[0]
+            assert got.dtype.name == output.dtype
+            np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-14, err_msg=f"XLA: {jit}")
+            assert got.shape == expected.shape
+        if not gradient or not output.dtype.startswith("float"):
+            return
+        weights = np.random.RandomState(3).randn(*expected.shape)
+        total = (output * weights).sum()
+        floating = [x for x in inputs if x.dtype.startswith("float")]
+        slopes = theano.grad(total, floating, disconnected_inputs="ignore")
+        expected = theano.function(inputs, slopes, on_unused_input="ignore")(*arrays)
+    for jit in {None, jit_compile}:
+        _, got = with_gradient(link([total], inputs), jit_compile=jit)(*map(tf.constant, arrays))
+        for slope, expected_slope in zip(got, expected):
+            largest = np.max(np.abs(expected_slope), initial=0)
+            np.testing.assert_allclose(
+                slope, expected_slope, rtol=rtol, atol=max(largest * rtol, 1e-14), err_msg=f"{jit}"
+            )
+
+
+SMALL = np.array([-0.9, -0.5, -0.1, 0.2, 0.6, 0.95])
+WIDE = np.array([-30.0, -4.0, -0.7, 0.3, 1.9, 25.0])
+ABOVE = np.array([1e-3, 0.4, 1.0, 2.5, 11.0, 60.0])
+SQUARE = COVARIANCE + np.array([[0.0, 0.4, 0.0], [0.1, 0.0, 0.0], [0.0, 0.2, 0.0]])
+
+MATH = {
+    "logsumexp": (lambda x: pm.math.logsumexp(x.reshape((2, 3)), axis=1), WIDE),
+    "logsumexp_all": (lambda x: pm.math.logsumexp(x), WIDE),
+    "logaddexp": (lambda x: pm.math.logaddexp(x, x[::-1] * 0.3), WIDE),
+    "logdiffexp": (lambda x: pm.math.logdiffexp(x, x - 0.5), WIDE),
+    "invlogit": (lambda x: pm.math.invlogit(x), WIDE),
+    "logit": (lambda x: pm.math.logit(x), ABOVE / 61),
+    "log1pexp": (lambda x: pm.math.log1pexp(x), WIDE),
+    "log1mexp": (lambda x: pm.math.log1mexp(x), ABOVE),
+    "sigmoid": (lambda x: pm.math.sigmoid(x), WIDE),
+    "log_sigmoid": (lambda x: tt.log(pm.math.sigmoid(x)), WIDE * 20),
+    "probit": (lambda x: pm.math.probit(x), ABOVE / 61),
+    "invprobit": (lambda x: pm.math.invprobit(x), SMALL * 4),
+    "flatten_list": (lambda x: pm.math.flatten_list([x, x.reshape((2, 3)).T]), WIDE),
+    "tround": (lambda x: pm.math.tround(x * 2.5), WIDE),
+    "kronecker": (lambda a: pm.math.kronecker(a, a[:2, :2], tt.eye(2)), SQUARE),
+    "kron_dot": (lambda a: pm.math.kron_dot([a, a[:2, :2]], tt.arange(6.0)), SQUARE),
+    "kron_solve_lower": (
+        lambda a: pm.math.kron_solve_lower([tt.tril(a), tt.tril(a[:2, :2])], tt.arange(6.0)),
+        SQUARE,
+    ),
+    "kron_solve_upper": (
+        lambda a: pm.math.kron_solve_upper([tt.triu(a), tt.triu(a[:2, :2])], tt.arange(6.0)),
+        SQUARE,
+    ),
+    "kron_diag": (lambda x: pm.math.kron_diag(x, x[:2]), WIDE),
+    "logdet": (lambda a: pm.math.logdet(a), SQUARE),
+    "logdet_of_negative": (lambda a: pm.math.logdet(-a), SQUARE),
+    "det": (lambda a: pm.math.det(a), SQUARE[::-1]),
+    "matrix_inverse": (lambda a: pm.math.matrix_inverse(a), SQUARE),
+    "matrix_dot": (lambda a: pm.math.matrix_dot(a, a, a[0]), SQUARE),
+    "trace": (lambda a: pm.math.trace(a), SQUARE),
+    "extract_diag": (lambda a: pm.math.extract_diag(a), SQUARE),
+    "expand_packed_triangular": (lambda x: pm.math.expand_packed_triangular(3, x), WIDE),
+    "expand_packed_upper": (lambda x: pm.math.expand_packed_triangular(3, x, lower=False), WIDE),
+    "expand_packed_diagonal": (
+        lambda x: pm.math.expand_packed_triangular(3, x, diagonal_only=True),
+        WIDE,
+    ),
+    "batched_diag": (lambda a: pm.math.batched_diag(a), SQUARE),
+    "batched_diag_of_matrices": (lambda a: pm.math.batched_diag(a.reshape((1, 3, 3)) ** 2), SQUARE),
+    "block_diagonal": (lambda a: pm.math.block_diagonal([a, a[:2, 1:], a[:1]]), SQUARE),
+    "cholesky": (lambda a: tt.slinalg.cholesky(a + a.T), SQUARE),
+    "upper_cholesky": (lambda a: tt.slinalg.Cholesky(lower=False)(a + a.T), SQUARE),
+    "solve": (lambda a: tt.slinalg.solve(a, a.T), SQUARE),
+    "solve_vector": (lambda a: tt.slinalg.solve_lower_triangular(a, a[0]), SQUARE),
+    "eigenvalues": (lambda a: tt.nlinalg.eigh(a + a.T)[0], SQUARE),
+    "eigh": (
+        lambda a: tt.nlinalg.matrix_dot(
+            tt.nlinalg.eigh(a + a.T)[1] ** 2, tt.exp(tt.nlinalg.eigh(a + a.T)[0] / 3)
+        ),
+        SQUARE,
+    ),
+    "softmax": (lambda a: tt.nnet.softmax(a), SQUARE),
+    "log_softmax": (lambda a: tt.log(tt.nnet.softmax(a * 30)), SQUARE),
+    "softplus": (lambda x: tt.nnet.softplus(x), WIDE * 20),
+    "sort": (lambda x: tt.sort(x * x[::-1]), WIDE),
+    "argsort": (lambda x: tt.argsort(tt.sin(x)), WIDE),
+    "cumsum": (lambda a: tt.cumsum(a, axis=1), SQUARE),
+    "cumsum_flat": (lambda a: tt.cumsum(a), SQUARE),
+    "cumprod": (lambda a: tt.cumprod(a + 1, axis=0), SQUARE),
+    "diff": (lambda x: tt.extra_ops.diff(x, n=2), WIDE),
+    "repeat": (lambda a: tt.repeat(a, 2, axis=1), SQUARE),
+    "tile": (lambda a: tt.tile(a, (2, 1)), SQUARE),
+    "max": (lambda a: tt.max(a, axis=0), SQUARE),
+    "min": (lambda a: tt.min(a), SQUARE),
+    "argmax": (lambda a: tt.argmax(a, axis=1), SQUARE),
+    "max_and_argmax": (lambda a: tt.add(*tt.max_and_argmax(a, axis=1)), SQUARE),
+    "prod": (lambda a: tt.prod(a + 1.0, axis=1), SQUARE),
+    "mean_and_var": (lambda a: tt.mean(a, axis=0) + tt.var(a, axis=0), SQUARE),
+    "any_all": (lambda a: tt.any(a > 1, axis=0) + 2 * tt.all(a > -1), SQUARE),
+    "tensordot": (lambda a: tt.tensordot(a, a, axes=[[0], [1]]), SQUARE),
+    "batched_dot": (lambda a: tt.batched_dot(a.reshape((3, 1, 3)), a.reshape((3, 3, 1))), SQUARE),
+    "batched_dot_vectors": (lambda a: tt.batched_dot(a, a.T), SQUARE),
+    "outer": (lambda x: tt.outer(x, x), WIDE),
+    "alloc_diag": (lambda x: tt.diag(x), WIDE),
+    "fill_diagonal": (lambda a: tt.fill_diagonal(a, a[0, 1]), SQUARE),
+    "eye": (lambda a: a + tt.eye(3, k=1), SQUARE),
+    "tril": (lambda a: tt.tril(a, -1) + tt.triu(a, 1), SQUARE),
+    "split": (lambda x: tt.split(x, [1, 3, 2], 3)[1], WIDE),
+    "stack": (lambda x: tt.stack([x, x**2], axis=1), WIDE),
+    "moveaxis": (lambda a: a.reshape((3, 1, 3)).dimshuffle(2, "x", 0, 1), SQUARE),
+    "flatten": (lambda a: tt.flatten(a.reshape((3, 3, 1)), 2), SQUARE),
+    "searchsorted": (lambda x: tt.extra_ops.searchsorted(x, np.linspace(-31, 31, 8)), WIDE),
+    "clip": (lambda x: tt.clip(x, -1.0, 2.0), WIDE),
+    "ifelse": (lambda x: theano.ifelse.ifelse(tt.gt(x[0], 0), x[1:3], x[3:5]), WIDE),
+    "stop_gradient": (lambda x: theano.gradient.disconnected_grad(x) * x, WIDE),
+    "grad_clip": (lambda x: theano.gradient.grad_clip(x, -0.1, 0.1) ** 2, WIDE),
+    "assert": (lambda x: tt.opt.Assert("positive")(x, tt.all(x > -100)), WIDE),
+}
+
+
+@pytest.mark.parametrize("name", MATH)
+def test_functions_of_tensors_are_those_of_theano(name):
+    build, array = MATH[name]
+    loose = 1e-7 if name in ("eigh", "eigenvalues") else 1e-10
+    assert_same_expression(build, array, rtol=loose)
