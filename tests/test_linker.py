@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pymc3 as pm
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 import theano
@@ -475,3 +476,321 @@ def test_functions_of_tensors_are_those_of_theano(name):
     build, array = MATH[name]
     loose = 1e-7 if name in ("eigh", "eigenvalues") else 1e-10
     assert_same_expression(build, array, rtol=loose)
+
+
+# -- scalar ops -------------------------------------------------------------------------------
+
+POSITIVE = np.array([0.05, 0.7, 1.0, 2.3, 8.0, 40.0])
+INTEGERS = np.array([-7, -3, 0, 1, 4, 9])
+DIVISORS = np.array([2, -3, 5, -4, 3, 0])
+UNARY = {
+    **{name: SMALL for name in ("arccos", "arcsin", "arctanh", "erfinv")},
+    **{name: ABOVE / 30 for name in ("erfcinv",)},
+    **{name: POSITIVE for name in ("log", "log2", "log10", "sqrt", "inv", "psi", "tri_gamma")},
+    **{name: POSITIVE for name in ("gammaln",)},
+    **{name: SMALL * 3 for name in ("gamma", "tan", "exp2", "i0", "i1", "erf", "erfc", "erfcx")},
+    **{name: WIDE for name in ("abs_", "sgn", "floor", "ceil", "trunc", "neg", "sqr", "exp")},
+    **{name: WIDE for name in ("sin", "cos", "arctan", "arcsinh", "sinh", "cosh", "tanh")},
+    **{name: WIDE for name in ("isnan", "isinf", "deg2rad", "rad2deg", "round_half_to_even")},
+    **{name: WIDE * 0.01 for name in ("expm1", "round_half_away_from_zero")},
+    "arccosh": POSITIVE + 1,
+    "log1p": SMALL,
+}
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_scalar_functions_are_those_of_theano(name):
+    function = getattr(tt, name)
+    # XLA's asin and friends lose some digits near the ends of their range.
+    assert_same_expression(lambda x: function(x), UNARY[name], rtol=2e-10)
+
+
+BINARY = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "true_div": lambda x, y: x / y,
+    "int_div": lambda x, y: x // y,
+    "mod": lambda x, y: x % y,
+    "pow": lambda x, y: abs(x) ** y,
+    "maximum": tt.maximum,
+    "minimum": tt.minimum,
+    "lt": lambda x, y: x < y,
+    "ge": lambda x, y: x >= y,
+    "eq": tt.eq,
+    "neq": tt.neq,
+    "switch": lambda x, y: tt.switch(x > y, x, y),
+    "second": tt.second,
+}
+
+
+@pytest.mark.parametrize("name", [*BINARY, "arctan2"])
+def test_binary_functions_of_floats_are_those_of_theano(name):
+    function = BINARY.get(name, tt.arctan2)
+    assert_same_expression(function, WIDE / 3, np.array([1.5, -2.5, 3.0, -0.3, 2.0, -1.0]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "bool"])
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_functions_of_integers_are_those_of_theano(name, dtype):
+    if dtype == "bool" and name in ("sub", "int_div", "mod", "pow", "true_div"):
+        dtype = "uint8"
+    x, y = INTEGERS.astype(dtype), (DIVISORS if name != "pow" else abs(DIVISORS)).astype(dtype)
+    if name == "true_div":
+        y = np.where(y == 0, np.ones_like(y), y)
+    if name in ("pow",):
+        x = abs(x) % 3
+    assert_same_expression(BINARY[name], x, y)
+
+
+@pytest.mark.parametrize("name", ["and_", "or_", "xor", "invert"])
+@pytest.mark.parametrize("dtype", ["int8", "int64", "bool"])
+def test_bitwise_functions_are_those_of_theano(name, dtype):
+    x, y = INTEGERS.astype(dtype), DIVISORS.astype(dtype)
+    function = getattr(tt, name)
+    assert_same_expression((lambda x, y: function(x)) if name == "invert" else function, x, y)
+
+
+@pytest.mark.parametrize("target", ["float32", "float64", "int8", "int64", "bool"])
+@pytest.mark.parametrize("source", ["float32", "float64", "int8", "bool"])
+def test_casts_are_those_of_theano(source, target):
+    x = np.array([0.0, 1.0, 2.7, 3.0, 0.4, 5.9]).astype(source)
+    assert_same_expression(lambda x: tt.cast(x, target), x)
+
+
+def test_incomplete_gamma_functions_are_those_of_theano():
+    k, x = np.array([0.5, 2.0, 7.0]), np.array([0.1, 3.0, 5.0])
+    for function in (tt.gammainc, tt.gammaincc, tt.gammau, tt.gammal, lambda k, x: tt.chi2sf(x, k)):
+        assert_same_expression(function, k, x, gradient=False)
+
+
+def test_float32_stays_float32():
+    x = WIDE.astype("float32")
+    y = np.float32(0.5)
+    assert_same_expression(lambda x, y: tt.tanh(x * y).sum() + tt.log1p(x**2), x, y, rtol=3e-6)
+
+
+def test_fused_elementwise_functions_are_translated():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        mode = theano.compile.mode.Mode(TFLinker(), "fast_run").excluding("inplace", "BlasOpt")
+        function = theano.function([x], tt.exp(x) * 2 + tt.sqr(x) / 3, mode=mode)
+    assert "Composite" in str(function.maker.fgraph.toposort())
+    np.testing.assert_allclose(function(SMALL), np.exp(SMALL) * 2 + SMALL**2 / 3)
+
+
+# -- what must not become NaN -----------------------------------------------------------------
+
+SWITCHES = {
+    "log": lambda x: tt.switch(x > 0, tt.log(x), 0.0),
+    "sqrt": lambda x: tt.switch(x > 0, tt.sqrt(x), x),
+    "division": lambda x: tt.switch(tt.neq(x, 0), tt.sin(x) / x, 1.0),
+    "power": lambda x: tt.switch(x > 0, x**-1.5, 0.0),
+    "overflow": lambda x: tt.switch(x < 100, tt.exp(x), x),
+    "product": lambda x: tt.switch(x < 100, x * tt.exp(x), x),
+    "gammaln": lambda x: tt.switch(x > 0, tt.gammaln(x), x**2),
+    "log1p_of_exp": lambda x: tt.switch(x > 50, x, tt.log1p(tt.exp(x))),
+    "nested": lambda x: tt.switch(x > 0, tt.log(tt.sqrt(x)) * tt.exp(-1 / x), 0.0),
+    "outside": lambda x: 3 * tt.sqr(tt.switch(x > 0, tt.log(x), x)),
+    "scalar_base": lambda x: tt.switch(x > 0, tt.sqrt(x) * x[3], x),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_branch_that_is_not_taken_has_no_gradient(name):
+    x = np.array([-3.0, 0.0, 0.5, 4.0, 800.0])
+    if name == "gammaln":
+        x = np.array([-3.0, -0.5, 0.5, 4.0, 8.0])
+    with theano.config.change_flags(compute_test_value="off"):
+        y = tt.dvector()
+        total = SWITCHES[name](y).sum()
+        expected = theano.function([y], theano.grad(total, y))(x)
+    assert np.all(np.isfinite(expected))
+    for jit in (None, True):
+        _, (got,) = with_gradient(link([total], [y]), jit_compile=jit)(tf.constant(x))
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_second_derivatives_pass_through_switches():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector()
+        y = tt.switch(x > 0, tt.log(x) * tt.sqr(x), tt.exp(x)).sum()
+        slope = theano.grad(y, x)
+        expected = theano.function([x], theano.grad((slope * np.arange(6.0)).sum(), x))(WIDE)
+    linked, value = link([y], [x]), tf.constant(WIDE)
+    with tf.GradientTape() as outer:
+        outer.watch(value)
+        with tf.GradientTape() as inner:
+            inner.watch(value)
+            (got,) = linked(value)
+        slope = tf.reduce_sum(inner.gradient(got, value) * np.arange(6.0))
+    np.testing.assert_allclose(outer.gradient(slope, value), expected, rtol=1e-10)
+
+
+# -- indexing ---------------------------------------------------------------------------------
+
+CUBE = RANDOM.randn(3, 4, 2)
+MASK = np.array([True, False, True, True])
+READS = {
+    "scalar": lambda x, i: x[1],
+    "negative": lambda x, i: x[-1, :, -2],
+    "slices": lambda x, i: x[1:, ::2, ::-1],
+    "negative_step": lambda x, i: x[:, 3:0:-2],
+    "empty": lambda x, i: x[:, 4:],
+    "rows": lambda x, i: x[np.array([0, 2, 2, -1])],
+    "advanced": lambda x, i: x[np.array([0, 2]), np.array([1, 3])],
+    "advanced_middle": lambda x, i: x[:, np.array([[0, 3], [1, 1]])],
+    "advanced_apart": lambda x, i: x[np.array([0, 2]), :, np.array([1, 0])],
+    "advanced_and_slice": lambda x, i: x[np.array([0, 2]), 1:3],
+    "mask": lambda x, i: x[:, MASK],
+    "new_axis": lambda x, i: x[:, None, 1],
+    "computed_scalar": lambda x, i: x[i[1]],
+    "computed_scalars": lambda x, i: x[i[1], :, i[0] - 1],
+    "computed_rows": lambda x, i: x[i],
+    "computed_middle": lambda x, i: x[:, i],
+    "computed_apart": lambda x, i: x[i, :, i - 1],
+    "computed_and_slice": lambda x, i: x[i, 1:],
+    "computed_negative": lambda x, i: x[i - 2],
+    "shape": lambda x, i: x[: x.shape[2], : x.shape[0] - 1] * x.shape[1],
+    "take": lambda x, i: tt.take(x, i, axis=1),
+    "arange": lambda x, i: x[tt.arange(x.shape[0]), i],
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_indexing_is_that_of_theano(name):
+    assert_same_expression(READS[name], CUBE, np.array([0, 1, 1]))
+
+
+WRITES = {
+    "scalar": (lambda x, i: x[1], 0),
+    "slices": (lambda x, i: x[1:, ::2], 1),
+    "rows": (lambda x, i: x[np.array([0, 2])], 2),
+    "repeated_rows": (lambda x, i: x[np.array([0, 2, 0])], 2),
+    "advanced": (lambda x, i: x[np.array([0, 2]), np.array([1, 3])], 2),
+    "advanced_apart": (lambda x, i: x[np.array([0, 2]), :, np.array([1, 0])], 2),
+    "mask": (lambda x, i: x[:, MASK], 1),
+    "computed_scalar": (lambda x, i: x[i[1]], 0),
+    "computed_rows": (lambda x, i: x[i], 2),
+    "computed_apart": (lambda x, i: x[i, :, i], 2),
+}
+
+
+@pytest.mark.parametrize("change", [tt.set_subtensor, tt.inc_subtensor])
+@pytest.mark.parametrize("name", WRITES)
+def test_setting_and_incrementing_are_those_of_theano(name, change):
+    read, _ = WRITES[name]
+    # What is set more than once has to be set to the same value: any order will do.
+    assert_same_expression(
+        lambda x, i, y: change(read(x**2, i), tt.exp(y)), CUBE, np.array([0, 1]), np.array(0.3)
+    )
+    if "repeated" not in name:
+        assert_same_expression(
+            lambda x, i: change(read(x, i), 2 * read(tt.sin(x[::-1]), i)), CUBE, np.array([0, 2])
+        )
+
+
+def test_last_of_several_values_for_one_place_counts():
+    assert_same_expression(
+        lambda x, y: tt.set_subtensor(x[np.array([1, 0, 1])], y), SMALL, np.array([1.0, 2.0, 3.0])
+    )
+
+
+def test_constant_index_out_of_bounds_is_an_error():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        linked = link([x[np.array([0, 9])]], [x])
+    with pytest.raises(IndexError, match="out of bounds for an axis of length 6"):
+        linked(SMALL)
+
+
+def test_computed_mask_is_refused():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        linked = link([tt.set_subtensor(x[x > 0], 1.0)], [x])
+    with pytest.raises(NotImplementedError, match="Use a constant mask, or theano.tensor.switch"):
+        linked(SMALL)
+
+
+# -- loops ------------------------------------------------------------------------------------
+
+
+def _loop_with_taps(x):
+    initial = {"initial": tt.stack([x[0], x[1] * 2]), "taps": [-1, -2]}
+    result, _ = theano.scan(
+        lambda s, before, long_before, k: tt.sin(before) * k + 0.5 * long_before + s,
+        sequences=[x],
+        outputs_info=[initial],
+        non_sequences=[x[2]],
+    )
+    return result
+
+
+def _loop_with_sequence_taps(x):
+    sequence = {"input": x, "taps": [-1, 0, 2]}
+    return theano.scan(lambda a, b, c: [a * b + c, a - tt.exp(c / 9)], sequences=[sequence])[0][1]
+
+
+def _loop_of_vectors(a):
+    start = tt.ones(3)
+    return theano.scan(lambda y: tt.tanh(tt.dot(a, y)), outputs_info=[start], n_steps=5)[0]
+
+
+def _loop_in_loop(a):
+    def outer(row, total):
+        inner, _ = theano.scan(lambda s, t: tt.cos(s) + t * row[0], sequences=[row], outputs_info=[total])
+        return inner[-1]
+
+    return theano.scan(outer, sequences=[a], outputs_info=[tt.constant(0.1)])[0]
+
+
+def _loop_with_condition(x):
+    result, _ = theano.scan(
+        lambda i, t: (t * 1.1, until(t > 3)), sequences=[tt.arange(0, 60)], outputs_info=[tt.exp(x)]
+    )
+    return result[-1]
+
+
+def _loop_with_branches(x):
+    return theano.scan(lambda s: tt.switch(s > 0, tt.log(s), s), sequences=[x])[0]
+
+
+LOOPS = {
+    "taps": (_loop_with_taps, SMALL),
+    "sequence_taps": (_loop_with_sequence_taps, SMALL),
+    "vectors": (_loop_of_vectors, SQUARE),
+    "nested": (_loop_in_loop, SQUARE),
+    "condition": (_loop_with_condition, np.array(0.5)),
+    "branches": (_loop_with_branches, SMALL),
+    "reduce": (lambda x: theano.reduce(lambda s, t: t * 0.9 + s**2, x, tt.constant(0.0))[0], SMALL),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_are_those_of_theano(name):
+    assert_same_expression(*LOOPS[name])
+
+
+def test_gradient_of_loop_made_by_theano_is_translated():
+    assert_same_expression(lambda x: theano.grad(_loop_with_taps(x).sum(), x), SMALL)
+
+
+def test_loop_that_ends_early_is_as_long_as_in_theano():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dscalar()
+        result, _ = theano.scan(
+            lambda t: (t * 2, until(t > 3)), outputs_info=[x], n_steps=tt.constant(20)
+        )
+        expected = theano.function([x], result)(0.5)
+    np.testing.assert_allclose(tf.function(link([result], [x]))(np.float64(0.5))[0], expected)
+
+
+def test_incomplete_beta_of_pymc3_is_translated():
+    incomplete_beta = pm.distributions.dist_math.incomplete_beta
+    with theano.config.change_flags(compute_test_value="off"):
+        a, b, x = tt.dscalars("abx")
+        linked = link([incomplete_beta(a, b, x)], [a, b, x])
+    for point in [(2.0, 3.0, 0.4), (0.5, 0.7, 0.9), (20.0, 3.0, 0.2)]:
+        for jit in (None, True):
+            got = tf.function(linked, jit_compile=jit)(*map(np.float64, point))[0]
+            np.testing.assert_allclose(got, scipy.special.betainc(*point), rtol=1e-10)
