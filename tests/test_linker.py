@@ -11,13 +11,15 @@ import tensorflow as tf
 import theano
 import theano.tensor as tt
 from pymc3.distributions import transforms
-from theano.gradient import DisconnectedInputError  # noqa: F401
 from theano.graph.basic import Apply
 from theano.graph.op import Op
 from theano.scan.utils import until
 
 import pymc3_tf
 from pymc3_tf.linker import TFLinker, link, tf_funcify
+
+# Fused, what Theano computes in Python raises errors where NumPy gives infinities.
+MODE = theano.compile.get_mode("FAST_RUN").excluding("fusion")
 
 RANDOM = np.random.RandomState(20)
 X = RANDOM.randn(6, 2)
@@ -56,7 +58,7 @@ def assert_same_log_density(model, name, jit_compile=None, rtol=1e-10, scale=0.3
     with theano.config.change_flags(compute_test_value="off"):
         gradient = theano.grad(model.logpt, floating, disconnected_inputs="ignore")
         expected = theano.function(
-            model.vars, [model.logpt, *gradient], on_unused_input="ignore"
+            model.vars, [model.logpt, *gradient], on_unused_input="ignore", mode=MODE
         )
     actual = with_gradient(link([model.logpt], model.vars), jit_compile=jit_compile)
     for point in points(model, name, number, scale):
@@ -102,9 +104,7 @@ def _interpolated():
 
 def _garch():
     omega, alpha, beta = positive("omega"), unit("alpha"), unit("beta")
-    pm.GARCH11(
-        "x", omega, alpha / 2, beta / 2, positive("initial"), shape=6, observed=Y
-    )
+    pm.GARCH11("x", omega, alpha / 2, beta / 2, positive("initial"), shape=6, observed=Y)
 
 
 def _kronecker_normal():
@@ -134,11 +134,13 @@ def _wishart_bartlett():
 
 def _density():
     mu = real("mu")
-    pm.DensityDist("x", lambda x: -tt.abs_(x - mu) ** 1.5 - tt.log(1 + tt.sqr(x)), shape=3)
+    pm.DensityDist("x", lambda x: -(tt.abs_(x - mu) ** 1.5) - tt.log(1 + tt.sqr(x)), shape=3)
 
 
 def _bound():
-    pm.Bound(pm.Normal, lower=0.0, upper=real("top") ** 2 + 5.0)("x", mu=real("mu"), sigma=1.0, shape=2)
+    pm.Bound(pm.Normal, lower=0.0, upper=real("top") ** 2 + 5.0)(
+        "x", mu=real("mu"), sigma=1.0, shape=2
+    )
     pm.Bound(pm.Poisson, lower=1)("n", 3.0)
 
 
@@ -154,7 +156,9 @@ DISTRIBUTIONS = {
     "Kumaraswamy": lambda: pm.Kumaraswamy("x", positive("a"), positive("b"), shape=3),
     "Exponential": lambda: pm.Exponential("x", positive("lam"), shape=3),
     "Laplace": lambda: pm.Laplace("x", real("mu"), positive("b"), shape=3),
-    "StudentT": lambda: pm.StudentT("x", positive("nu"), mu=real("mu"), sigma=positive("s"), shape=3),
+    "StudentT": lambda: pm.StudentT(
+        "x", positive("nu"), mu=real("mu"), sigma=positive("s"), shape=3
+    ),
     "Cauchy": lambda: pm.Cauchy("x", real("alpha"), positive("beta"), shape=3),
     "HalfCauchy": lambda: pm.HalfCauchy("x", positive("beta"), shape=3),
     "Gamma": lambda: pm.Gamma("x", positive("alpha"), positive("beta"), shape=3),
@@ -218,11 +222,11 @@ DISTRIBUTIONS = {
     ],
     "MatrixNormal": _matrix_normal,
     "KroneckerNormal": _kronecker_normal,
-    "MvStudentT": lambda: pm.MvStudentT("x", positive("nu"), mu=np.zeros(3), chol=cholesky(), shape=3),
-    "Dirichlet": lambda: pm.Dirichlet("x", positive("a", 3), shape=3),
-    "Multinomial": lambda: pm.Multinomial(
-        "x", 15, simplex("p", 6), shape=6, observed=COUNTS
+    "MvStudentT": lambda: pm.MvStudentT(
+        "x", positive("nu"), mu=np.zeros(3), chol=cholesky(), shape=3
     ),
+    "Dirichlet": lambda: pm.Dirichlet("x", positive("a", 3), shape=3),
+    "Multinomial": lambda: pm.Multinomial("x", 15, simplex("p", 6), shape=6, observed=COUNTS),
     "DirichletMultinomial": lambda: pm.DirichletMultinomial(
         "x", a=positive("a", 6), n=15, shape=6, observed=COUNTS
     ),
@@ -256,7 +260,9 @@ DISTRIBUTIONS = {
     ),
     "MixtureSameFamily": _mixture_same_family,
     "Triangular": lambda: pm.Triangular("x", -2.0, 4.0, 0.5 + unit("c"), shape=3),
-    "DiscreteWeibull": lambda: pm.DiscreteWeibull("x", unit("q"), positive("beta"), observed=COUNTS),
+    "DiscreteWeibull": lambda: pm.DiscreteWeibull(
+        "x", unit("q"), positive("beta"), observed=COUNTS
+    ),
     "Gumbel": lambda: pm.Gumbel("x", real("mu"), positive("beta"), shape=3),
     "Logistic": lambda: pm.Logistic("x", real("mu"), positive("s"), shape=3),
     "LogitNormal": lambda: pm.LogitNormal("x", real("mu"), positive("sigma"), shape=3),
@@ -273,7 +279,15 @@ WITHOUT_LOG_DENSITY = {
 UNDER_XLA = {
     *("Normal", "TruncatedNormal", "StudentT", "Gamma", "VonMises", "Rice", "ExGaussian", "Wald"),
     *("BetaBinomial", "Categorical", "OrderedLogistic", "ZeroInflatedPoisson", "DiscreteWeibull"),
-    *("MvNormal", "MvStudentT", "Dirichlet", "LKJCorr", "Wishart", "KroneckerNormal", "Interpolated"),
+    *(
+        "MvNormal",
+        "MvStudentT",
+        "Dirichlet",
+        "LKJCorr",
+        "Wishart",
+        "KroneckerNormal",
+        "Interpolated",
+    ),
     *("AR", "GARCH11", "GaussianRandomWalk", "Mixture", "MixtureSameFamily", "Bound"),
 }
 
@@ -311,7 +325,9 @@ TRANSFORMS = {
     "upperbound": lambda: pm.Normal(
         "x", transform=transforms.upperbound(2.0), shape=3, testval=np.ones(3)
     ),
-    "ordered": lambda: pm.Normal("x", transform=transforms.ordered, shape=3, testval=np.arange(3.0)),
+    "ordered": lambda: pm.Normal(
+        "x", transform=transforms.ordered, shape=3, testval=np.arange(3.0)
+    ),
     "sum_to_1": lambda: pm.Dirichlet("x", np.full(3, 2.0), transform=transforms.sum_to_1),
     "stick_breaking": lambda: pm.Dirichlet("x", np.full(3, 2.0), shape=(2, 3)),
     "circular": lambda: pm.VonMises("x", 0.0, 2.0, transform=transforms.circular, shape=3),
@@ -352,7 +368,7 @@ def assert_same_expression(build, *arrays, jit_compile=True, rtol=1e-10, gradien
         inputs = [tt.TensorType(str(a.dtype), [False] * a.ndim)() for a in arrays]
         output = tt.as_tensor_variable(build(*inputs))
         value_only = link([output], inputs)
-        expected = theano.function(inputs, output, on_unused_input="ignore")(*arrays)
+        expected = theano.function(inputs, output, on_unused_input="ignore", mode=MODE)(*arrays)
         for jit in {None, jit_compile}:
             got = tf.function(value_only, autograph=False, jit_compile=jit)(*arrays)[0]
             assert got.dtype.name == output.dtype
@@ -364,7 +380,7 @@ def assert_same_expression(build, *arrays, jit_compile=True, rtol=1e-10, gradien
         total = (output * weights).sum()
         floating = [x for x in inputs if x.dtype.startswith("float")]
         slopes = theano.grad(total, floating, disconnected_inputs="ignore")
-        expected = theano.function(inputs, slopes, on_unused_input="ignore")(*arrays)
+        expected = theano.function(inputs, slopes, on_unused_input="ignore", mode=MODE)(*arrays)
     for jit in {None, jit_compile}:
         _, got = with_gradient(link([total], inputs), jit_compile=jit)(*map(tf.constant, arrays))
         for slope, expected_slope in zip(got, expected):
@@ -502,7 +518,8 @@ UNARY = {
 def test_scalar_functions_are_those_of_theano(name):
     function = getattr(tt, name)
     # XLA's asin and friends lose some digits near the ends of their range.
-    assert_same_expression(lambda x: function(x), UNARY[name], rtol=2e-10)
+    has_gradient = name != "tri_gamma"
+    assert_same_expression(lambda x: function(x), UNARY[name], rtol=2e-10, gradient=has_gradient)
 
 
 BINARY = {
@@ -555,7 +572,8 @@ def test_bitwise_functions_are_those_of_theano(name, dtype):
 @pytest.mark.parametrize("source", ["float32", "float64", "int8", "bool"])
 def test_casts_are_those_of_theano(source, target):
     x = np.array([0.0, 1.0, 2.7, 3.0, 0.4, 5.9]).astype(source)
-    assert_same_expression(lambda x: tt.cast(x, target), x)
+    rtol = 1e-6 if "float32" in (source, target) else 1e-10
+    assert_same_expression(lambda x: tt.cast(x, target), x, rtol=rtol)
 
 
 def test_incomplete_gamma_functions_are_those_of_theano():
@@ -604,7 +622,7 @@ def test_branch_that_is_not_taken_has_no_gradient(name):
     with theano.config.change_flags(compute_test_value="off"):
         y = tt.dvector()
         total = SWITCHES[name](y).sum()
-        expected = theano.function([y], theano.grad(total, y))(x)
+        expected = theano.function([y], theano.grad(total, y), mode=MODE)(x)
     assert np.all(np.isfinite(expected))
     for jit in (None, True):
         _, (got,) = with_gradient(link([total], [y]), jit_compile=jit)(tf.constant(x))
@@ -643,7 +661,7 @@ READS = {
     "advanced_apart": lambda x, i: x[np.array([0, 2]), :, np.array([1, 0])],
     "advanced_and_slice": lambda x, i: x[np.array([0, 2]), 1:3],
     "mask": lambda x, i: x[:, MASK],
-    "new_axis": lambda x, i: x[:, None, 1],
+    "new_axis": lambda x, i: x[:, None, 1, :],
     "computed_scalar": lambda x, i: x[i[1]],
     "computed_scalars": lambda x, i: x[i[1], :, i[0] - 1],
     "computed_rows": lambda x, i: x[i],
@@ -663,37 +681,45 @@ def test_indexing_is_that_of_theano(name):
 
 
 WRITES = {
-    "scalar": (lambda x, i: x[1], 0),
-    "slices": (lambda x, i: x[1:, ::2], 1),
-    "rows": (lambda x, i: x[np.array([0, 2])], 2),
-    "repeated_rows": (lambda x, i: x[np.array([0, 2, 0])], 2),
-    "advanced": (lambda x, i: x[np.array([0, 2]), np.array([1, 3])], 2),
-    "advanced_apart": (lambda x, i: x[np.array([0, 2]), :, np.array([1, 0])], 2),
-    "mask": (lambda x, i: x[:, MASK], 1),
-    "computed_scalar": (lambda x, i: x[i[1]], 0),
-    "computed_rows": (lambda x, i: x[i], 2),
-    "computed_apart": (lambda x, i: x[i, :, i], 2),
+    "scalar": lambda x, i: x[1],
+    "slices": lambda x, i: x[1:, ::2],
+    "rows": lambda x, i: x[np.array([0, 2])],
+    "advanced": lambda x, i: x[np.array([0, 2]), np.array([1, 3])],
+    "advanced_apart": lambda x, i: x[np.array([0, 2]), :, np.array([1, 0])],
+    "mask": lambda x, i: x[:, MASK],
+    "computed_scalar": lambda x, i: x[i[1]],
+    "computed_rows": lambda x, i: x[i],
+    "computed_apart": lambda x, i: x[i, :, i],
 }
 
 
 @pytest.mark.parametrize("change", [tt.set_subtensor, tt.inc_subtensor])
 @pytest.mark.parametrize("name", WRITES)
 def test_setting_and_incrementing_are_those_of_theano(name, change):
-    read, _ = WRITES[name]
-    # What is set more than once has to be set to the same value: any order will do.
+    read = WRITES[name]
     assert_same_expression(
         lambda x, i, y: change(read(x**2, i), tt.exp(y)), CUBE, np.array([0, 1]), np.array(0.3)
     )
-    if "repeated" not in name:
-        assert_same_expression(
-            lambda x, i: change(read(x, i), 2 * read(tt.sin(x[::-1]), i)), CUBE, np.array([0, 2])
-        )
+    assert_same_expression(
+        lambda x, i: change(read(x, i), 2 * read(tt.sin(x[::-1]), i)), CUBE, np.array([1, 0])
+    )
+
+
+def test_repeated_rows_are_incremented_each_time():
+    rows = np.array([0, 2, 0])
+    assert_same_expression(lambda x: tt.inc_subtensor(x[rows], tt.sin(x)), SQUARE)
 
 
 def test_last_of_several_values_for_one_place_counts():
+    places, values = np.array([1, 0, 1]), np.array([1.0, 2.0, 3.0])
+    # Theano's gradient has the value that was overwritten as well.
     assert_same_expression(
-        lambda x, y: tt.set_subtensor(x[np.array([1, 0, 1])], y), SMALL, np.array([1.0, 2.0, 3.0])
+        lambda x, y: tt.set_subtensor(x[places], y), SMALL, values, gradient=False
     )
+    with theano.config.change_flags(compute_test_value="off"):
+        y = tt.dvector()
+        linked = link([(tt.set_subtensor(tt.zeros(3)[places], y) * [1.0, 10.0, 100.0]).sum()], [y])
+    np.testing.assert_array_equal(with_gradient(linked)(tf.constant(values))[1][0], [0, 1, 10])
 
 
 def test_constant_index_out_of_bounds_is_an_error():
@@ -738,7 +764,9 @@ def _loop_of_vectors(a):
 
 def _loop_in_loop(a):
     def outer(row, total):
-        inner, _ = theano.scan(lambda s, t: tt.cos(s) + t * row[0], sequences=[row], outputs_info=[total])
+        inner, _ = theano.scan(
+            lambda s, t: tt.cos(s) + t * row[0], sequences=[row], outputs_info=[total]
+        )
         return inner[-1]
 
     return theano.scan(outer, sequences=[a], outputs_info=[tt.constant(0.1)])[0]
@@ -762,7 +790,7 @@ LOOPS = {
     "nested": (_loop_in_loop, SQUARE),
     "condition": (_loop_with_condition, np.array(0.5)),
     "branches": (_loop_with_branches, SMALL),
-    "reduce": (lambda x: theano.reduce(lambda s, t: t * 0.9 + s**2, x, tt.constant(0.0))[0], SMALL),
+    "reduce": (lambda x: theano.reduce(lambda s, t: t * 0.9 + s**2, x, x[0])[0], SMALL),
 }
 
 
@@ -772,7 +800,13 @@ def test_loops_are_those_of_theano(name):
 
 
 def test_gradient_of_loop_made_by_theano_is_translated():
-    assert_same_expression(lambda x: theano.grad(_loop_with_taps(x).sum(), x), SMALL)
+    def loop(x):
+        return theano.scan(lambda s, before: tt.sin(before) * s, sequences=[x], outputs_info=[x[0]])
+
+    assert_same_expression(lambda x: theano.grad(loop(x)[0].sum(), x), SMALL)
+    # Of a loop with two taps, Theano's second derivative is wrong.
+    slope = lambda x: theano.grad(_loop_with_taps(x).sum(), x)  # noqa: E731
+    assert_same_expression(slope, SMALL, gradient=False)
 
 
 def test_loop_that_ends_early_is_as_long_as_in_theano():
@@ -794,3 +828,430 @@ def test_incomplete_beta_of_pymc3_is_translated():
         for jit in (None, True):
             got = tf.function(linked, jit_compile=jit)(*map(np.float64, point))[0]
             np.testing.assert_allclose(got, scipy.special.betainc(*point), rtol=1e-10)
+
+
+# -- whole models -----------------------------------------------------------------------------
+
+
+def _eight_schools():
+    y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
+    sigma = np.array([15.0, 10, 16, 11, 9, 11, 10, 18])
+    mu, tau = pm.Normal("mu", 0, 5), pm.HalfCauchy("tau", 5)
+    theta = pm.Deterministic("theta", mu + tau * pm.Normal("eta", 0, 1, shape=8))
+    pm.Normal("y", theta, sigma=sigma, observed=y)
+
+
+def _hierarchical_regression():
+    groups = pm.Data("groups", np.array([0, 1, 2, 2, 1, 0]))
+    x = pm.Data("x", X)
+    alpha = pm.Normal("alpha", 0, pm.HalfNormal("sigma_alpha"), shape=3)
+    beta = pm.Normal("beta", shape=2)
+    pm.StudentT("y", 4, mu=alpha[groups] + tt.dot(x, beta), sigma=positive("sigma"), observed=Y)
+
+
+def _glm():
+    data = {"y": (Y > 0).astype(float), "a": X[:, 0], "b": X[:, 1]}
+    pm.glm.GLM.from_formula("y ~ a + b", data, family=pm.glm.families.Binomial())
+
+
+def _linear_glm():
+    pm.glm.LinearComponent("linear", X, Y)
+    pm.glm.GLM("robust", X, Y, family=pm.glm.families.StudentT())
+
+
+def _missing_values():
+    observed = np.ma.masked_invalid(np.where(np.arange(6) == 2, np.nan, Y))
+    pm.Normal("y", real("mu"), positive("sigma"), observed=observed)
+
+
+def _total_size():
+    pm.Normal("y", real("mu"), positive("sigma"), observed=Y, total_size=60)
+
+
+def _changepoint():
+    early, late = positive("early"), positive("late")
+    where = pm.Uniform("where", 0, 6)
+    pm.Poisson("n", tt.switch(where >= np.arange(6) + 0.25, early, late), observed=COUNTS)
+
+
+def _marginalised_mixture():
+    mu = pm.Normal("mu", 0, 1, shape=3, transform=transforms.ordered, testval=np.arange(3.0))
+    log_weights = tt.log(simplex("w"))
+    terms = log_weights + pm.Normal.dist(mu, 0.5).logp(Y[:, None])
+    pm.Potential("y", pm.math.logsumexp(terms, axis=1).sum())
+
+
+def _stochastic_volatility():
+    s = pm.GaussianRandomWalk("s", sigma=pm.Exponential("step", 10.0), shape=6)
+    pm.StudentT("r", pm.Exponential("nu", 0.1), lam=pm.math.exp(-2 * s), observed=Y)
+
+
+def _correlated_slopes():
+    chol, _, _ = pm.LKJCholeskyCov(
+        "chol", n=2, eta=2, sd_dist=pm.HalfNormal.dist(1.0), compute_corr=True
+    )
+    slopes = tt.dot(chol, pm.Normal("z", shape=(2, 6))).T
+    pm.Normal("y", slopes[:, 0] + slopes[:, 1] * X[:, 0], 1.0, observed=Y)
+
+
+def _state_space():
+    x0, k = real("x0"), unit("k")
+    path, _ = theano.scan(
+        lambda noise, before, k: k * before + 0.3 * noise,
+        sequences=[pm.Normal("noise", shape=6)],
+        outputs_info=[x0],
+        non_sequences=[k],
+    )
+    pm.Normal("y", path, 0.5, observed=Y)
+
+
+def _set_subtensor():
+    free = pm.Normal("free", shape=3)
+    weights = tt.set_subtensor(tt.zeros((2, 2))[np.tril_indices(2)], free)
+    pm.Normal("y", tt.dot(X, weights).sum(axis=1), 1.0, observed=Y)
+
+
+def _neural_network():
+    hidden = tt.tanh(tt.dot(X, pm.Normal("w", shape=(2, 4))))
+    pm.Bernoulli("y", logit_p=tt.dot(hidden, pm.Normal("v", shape=4)), observed=Y > 0)
+
+
+def _tf_density():
+    def log_density(y, x, a, b, s):
+        return -0.5 * tf.square((y - a * x - b) / s) - tf.math.log(s)
+
+    params = {"a": real("a"), "b": real("b"), "s": positive("s")}
+    pm.TFDensity("y", log_density, params, feed_dict={"y": Y, "x": X[:, 0]})
+
+
+def _large_tf_density():
+    x = np.linspace(0, 1, 1000)
+
+    def log_density(value, x, y):
+        return -0.5 * tf.reduce_sum(tf.square(y - value[0] * x - tf.exp(value[1])))
+
+    pm.TFDensity("v", log_density, shape=2, feed_dict={"x": x, "y": 2 * x + 1})
+
+
+def _tf_density_of_version_1():
+    v1 = tf.compat.v1
+    with tf.Graph().as_default():
+        y, mu = v1.placeholder(tf.float64, [3]), v1.placeholder(tf.float64, [])
+        i, total = v1.while_loop(lambda i, t: i < 3, lambda i, t: (i + 1, t + mu * y[i]), (0, mu))
+        log_density = -0.5 * tf.reduce_sum(tf.square(y - mu)) - tf.square(total)
+        pm.TFDensity("y", log_density, {mu: real("mu")}, y, shape=3)
+
+
+def _tensorflow_op():
+    @tf.custom_gradient
+    def cube(x):
+        return x**3, lambda upstream: 3 * upstream * tf.square(x)
+
+    op = pymc3_tf.TensorFlowOp(
+        lambda x, a: [cube(x) * a, tf.reduce_sum(x)],
+        [tf.TensorSpec([3], tf.float64), tf.TensorSpec([], tf.float64)],
+    )
+    cubes, total = op(pm.Normal("x", shape=3), real("a"))
+    pm.Potential("p", -tt.sqr(cubes).sum() + tt.sin(total))
+
+
+MODELS = {
+    "eight_schools": _eight_schools,
+    "hierarchical_regression": _hierarchical_regression,
+    "glm": _glm,
+    "linear_glm": _linear_glm,
+    "missing_values": _missing_values,
+    "total_size": _total_size,
+    "changepoint": _changepoint,
+    "marginalised_mixture": _marginalised_mixture,
+    "stochastic_volatility": _stochastic_volatility,
+    "correlated_slopes": _correlated_slopes,
+    "state_space": _state_space,
+    "set_subtensor": _set_subtensor,
+    "neural_network": _neural_network,
+    "tf_density": _tf_density,
+    "large_tf_density": _large_tf_density,
+    "tf_density_of_version_1": _tf_density_of_version_1,
+    "tensorflow_op": _tensorflow_op,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_have_the_same_density_under_xla(name):
+    with pm.Model() as model:
+        MODELS[name]()
+    assert_same_log_density(model, name, jit_compile=True)
+
+
+def test_deterministics_are_linked_as_well():
+    with pm.Model() as model:
+        _eight_schools()
+    linked = link(model.unobserved_RVs, model.vars)
+    values = [np.asarray(model.test_point[v.name]) + 0.1 for v in model.vars]
+    expected = theano.function(model.vars, model.unobserved_RVs, on_unused_input="ignore")(*values)
+    for got, value in zip(linked(*values), expected):
+        np.testing.assert_allclose(got, value, rtol=1e-12)
+
+
+COVARIANCES = {
+    "Constant": lambda: pm.gp.cov.Constant(positive("c")),
+    "WhiteNoise": lambda: pm.gp.cov.WhiteNoise(positive("s")),
+    "Circular": lambda: pm.gp.cov.Circular(1, period=positive("p") + 3, tau=4 + positive("t")),
+    "Periodic": lambda: pm.gp.cov.Periodic(1, period=positive("p"), ls=positive("l")),
+    "ExpQuad": lambda: pm.gp.cov.ExpQuad(1, ls=positive("l")),
+    "RatQuad": lambda: pm.gp.cov.RatQuad(1, ls=positive("l"), alpha=positive("a")),
+    "Matern52": lambda: pm.gp.cov.Matern52(1, ls=positive("l")),
+    "Matern32": lambda: pm.gp.cov.Matern32(1, ls=positive("l")),
+    "Matern12": lambda: pm.gp.cov.Matern12(1, ls=positive("l")),
+    "Exponential": lambda: pm.gp.cov.Exponential(1, ls=positive("l")),
+    "Cosine": lambda: pm.gp.cov.Cosine(1, ls=positive("l")),
+    "Linear": lambda: pm.gp.cov.Linear(1, c=real("c")),
+    "Polynomial": lambda: pm.gp.cov.Polynomial(1, c=real("c"), d=2, offset=positive("o")),
+    "WarpedInput": lambda: pm.gp.cov.WarpedInput(
+        1, pm.gp.cov.Matern52(1, ls=positive("l")), lambda x, a: x + a * tt.tanh(x), (real("a"),)
+    ),
+    "Gibbs": lambda: pm.gp.cov.Gibbs(1, lambda x, a: a + tt.sqr(x), (positive("a"),)),
+    "ScaledCov": lambda: pm.gp.cov.ScaledCov(
+        1, pm.gp.cov.ExpQuad(1, ls=1.0), lambda x, a: a + x, (positive("a"),)
+    ),
+    "Coregion": lambda: (
+        pm.gp.cov.ExpQuad(1, ls=1.0)
+        * pm.gp.cov.Coregion(
+            1, active_dims=[0], W=pm.Normal("W", shape=(3, 2)), kappa=positive("k", 3)
+        )
+    ),
+    "Add": lambda: pm.gp.cov.ExpQuad(1, ls=1.0) + positive("s") * pm.gp.cov.Linear(1, c=0.0),
+    "Prod": lambda: pm.gp.cov.ExpQuad(1, ls=positive("l")) * pm.gp.cov.Cosine(1, ls=2.0),
+    "Exponentiated": lambda: pm.gp.cov.ExpQuad(1, ls=positive("l")) ** 1.5,
+    "Kron": lambda: pm.gp.cov.Kron([pm.gp.cov.ExpQuad(1, ls=positive("l"))] * 2),
+}
+
+
+def test_every_covariance_function_is_in_the_table():
+    classes = {
+        name
+        for name, c in vars(pm.gp.cov).items()
+        if isinstance(c, type) and issubclass(c, pm.gp.cov.Covariance)
+    }
+    assert classes - {"Covariance", "Combination", "Stationary"} == set(COVARIANCES)
+
+
+@pytest.mark.parametrize("name", COVARIANCES)
+def test_gaussian_processes_have_the_same_density(name):
+    with pm.Model() as model:
+        x = np.array([[0.0], [1.0], [2.0], [0.5], [1.5], [2.5]])
+        x = np.hstack([x, x[::-1]]) if name == "Kron" else x
+        x = np.floor(x) if name == "Coregion" else x
+        gp = pm.gp.Marginal(cov_func=COVARIANCES[name]())
+        gp.marginal_likelihood("y", X=x, y=Y, noise=0.5 + positive("noise"))
+    assert_same_log_density(model, name, rtol=1e-9)
+
+
+def _latent():
+    gp = pm.gp.Latent(pm.gp.mean.Linear(real("slope")), pm.gp.cov.Matern52(1, ls=positive("l")))
+    pm.Poisson("n", tt.exp(gp.prior("f", X[:, :1])), observed=COUNTS)
+
+
+def _latent_without_reparameterization():
+    gp = pm.gp.Latent(cov_func=pm.gp.cov.Exponential(1, ls=positive("l")))
+    f = gp.prior("f", X[:, :1], reparameterize=False)
+    gp.conditional("g", X[:2, :1] + 0.5)
+    pm.Normal("y", f, 1.0, observed=Y)
+
+
+def _student_process():
+    gp = pm.gp.TP(cov_func=pm.gp.cov.Exponential(1, ls=positive("l")), nu=positive("nu") + 2)
+    pm.Normal("y", gp.prior("f", X[:, :1]), 1.0, observed=Y)
+
+
+def _sparse(approx):
+    gp = pm.gp.MarginalSparse(cov_func=pm.gp.cov.ExpQuad(1, ls=positive("l")), approx=approx)
+    gp.marginal_likelihood("y", X=X[:, :1], Xu=np.array([[0.0], [1.0]]), y=Y, noise=positive("s"))
+
+
+def _latent_kron():
+    gp = pm.gp.LatentKron(cov_funcs=[pm.gp.cov.Exponential(1, ls=positive("l"))] * 2)
+    f = gp.prior("f", [X[:2, :1], X[:3, 1:]])
+    pm.Normal("y", f, 1.0, observed=Y)
+
+
+def _marginal_kron():
+    gp = pm.gp.MarginalKron(cov_funcs=[pm.gp.cov.Exponential(1, ls=positive("l"))] * 2)
+    gp.marginal_likelihood("y", [X[:2, :1], X[:3, 1:]], Y, sigma=positive("s"))
+
+
+PROCESSES = {
+    "latent": _latent,
+    "latent_without_reparameterization": _latent_without_reparameterization,
+    "student": _student_process,
+    "fitc": lambda: _sparse("FITC"),
+    "vfe": lambda: _sparse("VFE"),
+    "dtc": lambda: _sparse("DTC"),
+    "latent_kron": _latent_kron,
+    "marginal_kron": _marginal_kron,
+}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_latent_and_sparse_processes_have_the_same_density_under_xla(name):
+    with pm.Model() as model:
+        PROCESSES[name]()
+    assert_same_log_density(model, name, jit_compile=True, rtol=1e-8)
+
+
+def test_matrix_that_is_not_positive_definite_has_density_minus_infinity():
+    with pm.Model() as model:
+        r = pm.Uniform("r", -2, 2, transform=None, testval=0.1)
+        cov = tt.stack([[1.0, r], [r, 1.0]])
+        pm.MvNormal("y", mu=np.zeros(2), cov=cov, observed=X)
+    linked = link([model.logpt], model.vars)
+    for jit in (None, True):
+        assert tf.function(linked, jit_compile=jit)(np.float64(1.5))[0] == -np.inf
+
+
+# -- data -------------------------------------------------------------------------------------
+
+
+def test_new_data_of_the_same_shape_needs_no_new_trace():
+    with pm.Model() as model:
+        x = pm.Data("x", X)
+        y = pm.Data("y", Y)
+        pm.Normal("obs", tt.dot(x, pm.Normal("beta", shape=2)), 1.0, observed=y)
+    linked = link([model.logpt], model.vars)
+    assert {s.name for s in linked.shared} == {"x", "y"}
+    compiled = with_gradient(linked, jit_compile=True)
+    beta = np.array([0.3, -0.4])
+    for change in (0, 1.0):
+        with model:
+            pm.set_data({"x": X + change, "y": Y - change})
+        value, _ = compiled(tf.constant(beta), data=[tf.constant(d) for d in linked.data])
+        np.testing.assert_allclose(value, model.logp({"beta": beta}), rtol=1e-12)
+    assert compiled.experimental_get_tracing_count() == 1
+    np.testing.assert_allclose(linked(beta)[0], value, rtol=1e-12)
+
+
+def test_large_arrays_are_data_and_not_part_of_the_graph():
+    x = np.linspace(0, 1, 5000)
+    with pm.Model() as model:
+        a = pm.Normal("a")
+        pm.Normal("y", a * x, 1.0, observed=2 * x + 0.5)
+        pm.TFDensity("z", lambda z, a: -tf.square(z - a), {"a": a}, feed_dict={"z": 3 * x})
+    linked = link([model.logpt], model.vars)
+    assert sum(d.nbytes for d in linked.data) == 3 * x.nbytes
+    data = [tf.constant(d) for d in linked.data]
+    concrete = tf.function(linked).get_concrete_function(tf.constant(0.5, tf.float64), data=data)
+    assert len(concrete.graph.as_graph_def().SerializeToString()) < x.nbytes
+    value = tf.function(linked, jit_compile=True)(tf.constant(0.5, tf.float64), data=data)[0]
+    np.testing.assert_allclose(value, model.logp({"a": 0.5}), rtol=1e-12)
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+
+class Double(Op):
+    """An op without a translation."""
+
+    def make_node(self, x):
+        return Apply(self, [x], [x.type()])
+
+    def perform(self, node, inputs, output_storage):
+        output_storage[0][0] = 2 * inputs[0]
+
+    def __str__(self):
+        return "Double"
+
+
+def test_op_without_translation_is_named_with_the_variable_and_the_mend():
+    class Other(Double):
+        pass
+
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        doubled = Other()(x)
+        doubled.name = "twice"
+        linked = link([tt.exp(doubled)], [x])
+    mend = "Theano op Double .* computes 'twice'.* @pymc3_tf.linker.tf_funcify.register\\(Other\\)"
+    with pytest.raises(NotImplementedError, match=mend):
+        linked(SMALL)
+
+
+def test_translation_can_be_registered():
+    @tf_funcify.register(Double)
+    def _(op, node):
+        return lambda x: 2.0 * x
+
+    assert_same_expression(lambda x: tt.exp(Double()(x)), SMALL, gradient=False)
+
+
+def test_wrong_number_of_tensors_is_an_error():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        linked = link([x.sum()], [x])
+    with pytest.raises(TypeError, match=r"the function takes 1 tensors \(x\), not 2"):
+        linked(SMALL, SMALL)
+
+
+# -- Theano's side ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mode", ["TF", theano.compile.mode.Mode(TFLinker(jit_compile=True), "fast_run")]
+)
+def test_theano_function_in_tensorflow_mode_equals_the_default(mode):
+    if not isinstance(mode, str):
+        mode = mode.excluding("inplace", "fusion", "BlasOpt", "local_view_op")
+    with theano.config.change_flags(compute_test_value="off"):
+        x, n = tt.dmatrix("x"), tt.lscalar("n")
+        outputs = [
+            tt.dot(x, x.T),
+            tt.grad(tt.log(tt.nnet.softmax(x)).sum(), x),
+            n * 2,
+            x,
+            tt.ones(2),
+        ]
+        function = theano.function([x, n], outputs, mode=mode)
+        expected = theano.function([x, n], outputs)
+    for value in (SQUARE, X):
+        for got, other in zip(function(value, 3), expected(value, 3)):
+            assert isinstance(got, np.ndarray) and got.dtype == other.dtype
+            np.testing.assert_allclose(got, other, rtol=1e-10)
+
+
+def test_theano_function_in_tensorflow_mode_updates_shared_variables():
+    with theano.config.change_flags(compute_test_value="off"):
+        state, x = theano.shared(np.float64(1.0)), tt.dscalar("x")
+        function = theano.function([x], state * 10, updates=[(state, state + x)], mode="TF")
+    assert [float(function(2.0)), float(function(0.5))] == [10.0, 30.0]
+    assert state.get_value() == 3.5
+
+
+def test_results_of_tensorflow_mode_belong_to_the_caller():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector()
+        function = theano.function([x], x + 0, mode="TF")
+    first = function(SMALL)
+    first[:] = 0
+    np.testing.assert_array_equal(function(SMALL), SMALL)
+
+
+def test_model_functions_run_in_tensorflow_mode():
+    with pm.Model() as model:
+        _hierarchical_regression()
+    function = model.logp_dlogp_function(mode="TF")
+    expected = model.logp_dlogp_function()
+    for f in (function, expected):
+        f.set_extra_values({})
+    point = function.dict_to_array(model.test_point) + 0.3
+    for got, other in zip(function(point), expected(point)):
+        np.testing.assert_allclose(got, other, rtol=1e-10)
+
+
+def test_graph_within_a_graph_keeps_its_own_gradient():
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector()
+        plain = theano.compile.builders.OpFromGraph([x], [tt.exp(x)])
+        other = theano.compile.builders.OpFromGraph(
+            [x], [tt.exp(x)], grad_overrides=lambda inputs, grads: [grads[0] * 7 * inputs[0]]
+        )
+    assert_same_expression(lambda x: plain(x) * x, SMALL)
+    assert_same_expression(lambda x: other(x) * x, SMALL)

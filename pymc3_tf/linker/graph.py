@@ -90,7 +90,9 @@ class Linked:
         """
         if len(tensors) != len(self.inputs):
             names = ", ".join(str(x) for x in self.inputs)
-            raise TypeError(f"the function takes {len(self.inputs)} tensors ({names})")
+            raise TypeError(
+                f"the function takes {len(self.inputs)} tensors ({names}), not {len(tensors)}"
+            )
         data = self.data if data is None else list(data)
         number = len(self.shared)
         arguments = [
