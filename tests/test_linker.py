@@ -855,8 +855,8 @@ def _glm():
 
 
 def _linear_glm():
-    pm.glm.LinearComponent("linear", X, Y)
-    pm.glm.GLM("robust", X, Y, family=pm.glm.families.StudentT())
+    pm.glm.LinearComponent(X, Y, name="linear")
+    pm.glm.GLM(X, Y, family=pm.glm.families.StudentT(), name="robust")
 
 
 def _missing_values():
@@ -937,7 +937,10 @@ def _tf_density_of_version_1():
     v1 = tf.compat.v1
     with tf.Graph().as_default():
         y, mu = v1.placeholder(tf.float64, [3]), v1.placeholder(tf.float64, [])
-        i, total = v1.while_loop(lambda i, t: i < 3, lambda i, t: (i + 1, t + mu * y[i]), (0, mu))
+        # XLA has to know how often a loop goes round at most.
+        _, total = v1.while_loop(
+            lambda i, t: i < 3, lambda i, t: (i + 1, t + mu * y[i]), (0, mu), maximum_iterations=3
+        )
         log_density = -0.5 * tf.reduce_sum(tf.square(y - mu)) - tf.square(total)
         pm.TFDensity("y", log_density, {mu: real("mu")}, y, shape=3)
 

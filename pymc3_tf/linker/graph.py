@@ -34,8 +34,8 @@ QUERY = Query(
         *("cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"),
         # It makes the last step of a loop an index that is computed from the length of the loop.
         "local_subtensor_merge",
-        # It takes away what says that there is no gradient: here TensorFlow has yet to find one.
-        "local_view_op",
+        # They take away what says how to differentiate: here that is still to come.
+        *("local_view_op", "inline_ofg_expansion"),
     ],
 )
 
