@@ -149,7 +149,8 @@ def _scatter_rows(x: Any, rows: Any, y: Any, replace: bool) -> Any:
         kept = len(rows) - 1 - last
         rows, y = rows[kept], tf.gather(y, kept)
     scatter = tf.tensor_scatter_nd_update if replace else tf.tensor_scatter_nd_add
-    return scatter(x, rows[:, None], y)
+    # TensorFlow's vectorized_map takes no larger index here.
+    return scatter(x, cast(rows, "int32")[:, None], y)
 
 
 @tf_funcify.register(Subtensor)
