@@ -7,6 +7,7 @@ import pymc3_tf._theano  # noqa: F401  # isort: skip  # before anything imports 
 
 import pymc3
 
+import pymc3_tf.linker  # noqa: F401  # registers the mode "TF" with Theano
 import pymc3_tf.rewrites  # noqa: F401  # registers itself with Theano
 from pymc3_tf import exceptions
 from pymc3_tf._version import __version__

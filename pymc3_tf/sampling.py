@@ -178,7 +178,7 @@ def sample(
         warmup=result.warmup.positions.shape[1] if result.warmup else 0,
         tune=tune,
         seconds=seconds,
-        chains=result.chains,
+        chains=[int(chain) for chain in result.chains],
     )
     likelihood = unconstrained.log_likelihood(
         result.draws.positions, _wanted(model, result.draws, options.pop("log_likelihood", None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, List, Sequence
 
 import tensorflow as tf
+import theano
 from theano.compile.builders import OpFromGraph
 from theano.ifelse import IfElse
 from theano.scan.op import Scan
@@ -31,30 +32,27 @@ def _if_else(op: Any, node: Any) -> Callable[..., Any]:
 @tf_funcify.register(OpFromGraph)
 def _op_from_graph(op: Any, node: Any) -> Callable[..., Any]:
     graph = rewritten(op.local_inputs, op.local_outputs)
-    nodes = graph.toposort()
-    # What has a gradient of its own is differentiated by Theano.
-    own_gradient = op.lop_overrides != "default"
-
-    def value(*xs: Any) -> List[Any]:
-        return [tf.convert_to_tensor(y) for y in evaluate(graph, nodes, xs)]
 
     @tf.custom_gradient
-    def with_gradient(*xs: Any) -> Any:
-        def gradient(*upstream: Any) -> Any:
-            outer = [x.type() for x in node.inputs]
-            outputs = op(*outer, return_list=True)
-            cotangents = [y.type() for y in outputs]
-            pulled = op.L_op(outer, outputs, cotangents)
+    def call(*xs: Any) -> Any:
+        outputs = evaluate(graph, graph.toposort(), xs)
+
+        def gradient(*upstream: Any) -> List[Any]:
+            # Theano's, because such an op can come with a gradient of its own.
+            with theano.config.change_flags(compute_test_value="off"):
+                inputs = [x.type() for x in node.inputs]
+                results = op(*inputs, return_list=True)
+                cotangents = [y.type() for y in results]
+                pulled = op.L_op(inputs, results, cotangents)
             known = [i for i, g in enumerate(pulled) if hasattr(g, "dtype")]
-            back = rewritten([*outer, *cotangents], [pulled[i] for i in known])
-            found = dict(zip(known, evaluate(back, back.toposort(), [*xs, *upstream])))
-            return [found.get(i) for i in range(len(xs))]
+            back = rewritten([*inputs, *cotangents], [pulled[i] for i in known])
+            found = evaluate(back, back.toposort(), [*xs, *upstream])
+            slopes = dict(zip(known, map(tf.convert_to_tensor, found)))
+            return [slopes.get(i) for i in range(len(xs))]
 
-        return value(*xs), gradient
+        return [tf.convert_to_tensor(y) for y in outputs], gradient
 
-    if own_gradient:
-        return lambda *xs: with_gradient(*[tf.convert_to_tensor(x) for x in xs])
-    return value
+    return lambda *xs: call(*[tf.convert_to_tensor(x) for x in xs])
 
 
 @tf_funcify.register(Scan)

@@ -34,6 +34,8 @@ QUERY = Query(
         *("cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"),
         # It makes the last step of a loop an index that is computed from the length of the loop.
         "local_subtensor_merge",
+        # They take away what says how to differentiate: here that is still to come.
+        *("local_view_op", "inline_ofg_expansion"),
     ],
 )
 
@@ -88,11 +90,13 @@ class Linked:
         """
         if len(tensors) != len(self.inputs):
             names = ", ".join(str(x) for x in self.inputs)
-            raise TypeError(f"the function takes {len(self.inputs)} tensors ({names})")
+            raise TypeError(
+                f"the function takes {len(self.inputs)} tensors ({names}), not {len(tensors)}"
+            )
         data = self.data if data is None else list(data)
         number = len(self.shared)
         arguments = [
-            tf.convert_to_tensor(x, dtype=variable.dtype)
+            _dense(tf.convert_to_tensor(x, dtype=variable.dtype))
             for x, variable in zip([*tensors, *data[:number]], self.graph.inputs)
         ]
         kept = [tf.convert_to_tensor(x) for x in data[number:]]
@@ -102,6 +106,12 @@ class Linked:
             tf.convert_to_tensor(y, dtype=variable.dtype)
             for y, variable in zip(outputs, self.graph.outputs)
         ]
+
+
+@tf.custom_gradient
+def _dense(x: Any) -> Any:
+    """Return the tensor; its gradient is a tensor even if it is only indexed."""
+    return tf.identity(x), tf.convert_to_tensor
 
 
 def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:

@@ -125,6 +125,19 @@ def _clip(x: Any, low: Any, high: Any) -> Any:
     return tf.where(x < low, low, tf.where(x > high, high, x))
 
 
+def _abs(x: Any) -> Any:
+    return x if x.dtype == tf.bool or x.dtype.is_unsigned else tf.abs(x)
+
+
+def _pow(x: Any, y: Any) -> Any:
+    # TensorFlow has no powers of small integers.
+    return (
+        math.pow(x, y)
+        if _is_float(x)
+        else cast(math.pow(cast(x, "int64"), cast(y, "int64")), x.dtype)
+    )
+
+
 def _round_away(x: Any) -> Any:
     return tf.sign(x) * tf.floor(tf.abs(x) + 0.5)
 
@@ -149,7 +162,7 @@ for _op, _function in {
     scalar.Neg: math.negative,
     scalar.Identity: tf.identity,
     IdentityOp: tf.identity,
-    scalar.Abs: math.abs,
+    scalar.Abs: _abs,
     scalar.Sgn: math.sign,
     scalar.ScalarMaximum: _variadic(_bool_or(math.maximum, math.logical_or)),
     scalar.ScalarMinimum: _variadic(_bool_or(math.minimum, math.logical_and)),
@@ -190,7 +203,7 @@ for _op, _function in {
     MulWithoutZeros: _mul_without_zeros,
     scalar.TrueDiv: math.divide,
     scalar.Mod: _mod,
-    scalar.Pow: math.pow,
+    scalar.Pow: _pow,
     scalar.Inv: math.reciprocal,
     scalar.Log: math.log,
     scalar.Log2: lambda x: math.log(x) / np.log(2),

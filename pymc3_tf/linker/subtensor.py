@@ -143,13 +143,16 @@ def _sizes(where: Any) -> Any:
 
 
 def _scatter_rows(x: Any, rows: Any, y: Any, replace: bool) -> Any:
-    if replace and is_known(rows) and len(np.unique(rows)) < len(rows):
+    if not replace:
+        # Not by tensor_scatter_nd_add, which TensorFlow's vectorized_map does not know.
+        return x + tf.math.unsorted_segment_sum(y, rows, static_shape(x)[0])
+    if is_known(rows) and len(np.unique(rows)) < len(rows):
         # The last of several values for one place counts.
         _, last = np.unique(rows[::-1], return_index=True)
         kept = len(rows) - 1 - last
         rows, y = rows[kept], tf.gather(y, kept)
-    scatter = tf.tensor_scatter_nd_update if replace else tf.tensor_scatter_nd_add
-    return scatter(x, rows[:, None], y)
+    # It takes no larger index either.
+    return tf.tensor_scatter_nd_update(x, cast(rows, "int32")[:, None], y)
 
 
 @tf_funcify.register(Subtensor)
