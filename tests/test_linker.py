@@ -57,13 +57,9 @@ def assert_same_log_density(model, name, jit_compile=None, rtol=1e-10, scale=0.3
     floating = [v for v in model.vars if v.dtype.startswith("float")]
     with theano.config.change_flags(compute_test_value="off"):
         gradient = theano.grad(model.logpt, floating, disconnected_inputs="ignore")
-<<<<<<< HEAD
-        expected = theano.function(model.vars, [model.logpt, *gradient], on_unused_input="ignore")
-=======
         expected = theano.function(
             model.vars, [model.logpt, *gradient], on_unused_input="ignore", mode=MODE
         )
->>>>>>> linker
     actual = with_gradient(link([model.logpt], model.vars), jit_compile=jit_compile)
     for point in points(model, name, number, scale):
         values = [np.asarray(point[v.name], v.dtype) for v in model.vars]
