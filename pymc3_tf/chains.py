@@ -33,15 +33,19 @@ class Phase(NamedTuple):
     ----------
     length : int
         Number of draws.
-    tunes : bool
-        Whether the step size is adapted, starting afresh.
     learns : bool
         Whether the metric is set to the covariance of these draws after them.
+    before : int
+        Draws of earlier phases from which the adaptation of the step size goes on; it starts
+        afresh if there are none.
+    adaptation : int
+        Draws after which the step size is settled, counted as ``before`` is; zero if it already is.
     """
 
     length: int
-    tunes: bool
-    learns: bool
+    learns: bool = False
+    before: int = 0
+    adaptation: int = 0
 
 
 def warmup(tune: int) -> List[Phase]:
@@ -49,6 +53,10 @@ def warmup(tune: int) -> List[Phase]:
 
     The step size alone is adapted at the beginning and at the end; in between the metric is learnt
     in windows, each twice as long as the one before, and the last one up to where the end begins.
+
+    One thing is not Stan's: at the end the step size goes on from the last window instead of
+    starting afresh, because fifty draws settle for one that is a third too small. If that window
+    still had the unit metric, its step size says nothing.
 
     Examples
     --------
@@ -58,20 +66,25 @@ def warmup(tune: int) -> List[Phase]:
     [15, 75, 10]
     """
     if tune < 20:
-        return [Phase(tune, True, False)] if tune else []
+        return [Phase(tune, adaptation=tune)] if tune else []
     initial, window, final = _INITIAL, _WINDOW, _FINAL
     if tune < initial + window + final:
         initial, final = int(0.15 * tune), int(0.1 * tune)
         window = tune - initial - final
-    phases = [Phase(initial, True, False)]
+    lengths = []
     left = tune - initial - final
     while left:
         # A window takes what remains if the next one, twice as long, would not fit.
-        length = left if left < 3 * window else window
-        phases.append(Phase(length, True, True))
-        left -= length
+        lengths.append(left if left < 3 * window else window)
+        left -= lengths[-1]
         window *= 2
-    return [*phases, Phase(final, True, False)]
+    before = lengths[-1] if len(lengths) > 1 else 0
+    return [
+        Phase(initial, adaptation=initial),
+        *(Phase(length, True, adaptation=length) for length in lengths[:-1]),
+        Phase(lengths[-1], True, adaptation=lengths[-1] + (final if before else 0)),
+        Phase(final, before=before, adaptation=before + final),
+    ]
 
 
 def factor_of_covariance(positions: np.ndarray, dense: bool) -> np.ndarray:
@@ -221,8 +234,8 @@ class _Chain:
             index=self.made,
             number=min(phase.length - self._step, self._program.rows),
             leapfrogs=self._leapfrogs,
-            step=self._step,
-            adaptation=phase.length if phase.tunes else 0,
+            step=phase.before + self._step,
+            adaptation=phase.adaptation,
         )
         begin = time.perf_counter()
         target_accept, seed = self._fixed
@@ -235,7 +248,7 @@ class _Chain:
         self.blocks[self._phase].append(block)
         self.made += len(block)
         self._step += len(block)
-        if not phase.tunes:
+        if not phase.adaptation:
             self.divergences += block[..., COLUMNS.index("diverging") - len(COLUMNS)].sum(0, int)
         if self._step == phase.length:
             self._finish(phase)
@@ -248,7 +261,7 @@ class _Chain:
         self._phase += 1
         self._step = 0
         self.finished = self._phase == len(self.phases)
-        if not self.finished and self.phases[self._phase].tunes:
+        if not self.finished and not self.phases[self._phase].before:
             step_size = self._state.averaging.numpy()[..., 0]
             self._state = self._state._replace(averaging=averaging_from(step_size))
 
@@ -303,6 +316,8 @@ def sample(
 
     Raises
     ------
+    ValueError
+        If an argument does not fit the program or the others.
     StartError
         If the log density or its gradient is not finite at a start.
     KeyboardInterrupt
@@ -319,8 +334,9 @@ def sample(
     (2, 100, 3)
     """
     starts = np.array(starts, float)
+    _require_fitting(program, starts, draws, tune)
     number = len(starts)
-    phases = [*warmup(tune), Phase(draws, False, False)]
+    phases = [*warmup(tune), Phase(draws)]
     constants = [tf.constant(array) for array in data]
     seeds = chain_seeds(random_seed, number)
     groups = [slice(None)] if program.batch else list(range(number))
@@ -343,6 +359,19 @@ def sample(
         if not any(chain.blocks[-1] for chain in chains):
             raise
     return _collect(program, chains, keep_warmup, interrupted)
+
+
+def _require_fitting(program: Program, starts: np.ndarray, draws: int, tune: int) -> None:
+    chains = program.batch[0] if program.batch else len(starts)
+    if starts.ndim != 2 or not len(starts) or starts.shape != (chains, program.size):
+        raise ValueError(
+            f"starts: shape {starts.shape} does not fit. Give one row for each of "
+            f"{chains or 'at least one'} chains, with {program.size} elements."
+        )
+    if draws < 1 or tune < 0:
+        raise ValueError(
+            f"draws={draws}, tune={tune}: give at least one draw, and a warmup of zero or more."
+        )
 
 
 def _available_cores() -> int:
