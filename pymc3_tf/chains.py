@@ -1,4 +1,4 @@
-"""Markov chains: warmup, threads, progress and interruption around the compiled sampler of ``nuts``.
+"""Markov chains: warmup, threads, progress and interruption, around the sampler of ``nuts``.
 
 Chains are advanced in turns of a fraction of a second, one thread per core (XLA releases the
 interpreter's lock). Turns depend on the clock, draws do not: they are decided by seeds and starts.
@@ -125,15 +125,18 @@ def chain_seeds(random_seed: Union[None, int, Sequence[int]], chains: int) -> np
         If there are not as many seeds as chains.
     """
     if random_seed is None or np.ndim(random_seed) == 0:
-        words = np.random.SeedSequence(random_seed).generate_state(2 * chains)
-    else:
-        seeds = list(random_seed)  # type: ignore[arg-type]
-        if len(seeds) != chains:
-            raise ValueError(
-                f"random_seed: {len(seeds)} seeds for {chains} chains. Give one seed for each "
-                "chain, or one integer for all."
-            )
-        words = np.concatenate([np.random.SeedSequence(s).generate_state(2) for s in seeds])
+        return _words(random_seed, chains)
+    seeds = list(random_seed)  # type: ignore[arg-type]
+    if len(seeds) != chains:
+        raise ValueError(
+            f"random_seed: {len(seeds)} seeds for {chains} chains. Give one seed for each chain, "
+            "or one integer for all."
+        )
+    return np.concatenate([_words(seed, 1) for seed in seeds])
+
+
+def _words(entropy: Any, chains: int) -> np.ndarray:
+    words = np.random.SeedSequence(entropy).generate_state(2 * chains)
     return words.view(np.int32).reshape(chains, 2)
 
 
@@ -231,7 +234,7 @@ class _Chain:
     def _call(self) -> None:
         phase = self.phases[self._phase]
         control = Control(
-            index=self.made,
+            first=self.made,
             number=min(phase.length - self._step, self._program.rows),
             leapfrogs=self._leapfrogs,
             step=phase.before + self._step,
@@ -335,21 +338,16 @@ def sample(
     """
     starts = np.array(starts, float)
     _require_fitting(program, starts, draws, tune)
-    number = len(starts)
     phases = [*warmup(tune), Phase(draws)]
     constants = [tf.constant(array) for array in data]
-    seeds = chain_seeds(random_seed, number)
-    groups = [slice(None)] if program.batch else list(range(number))
+    seeds = chain_seeds(random_seed, len(starts))
+    first = range(len(starts))
+    if program.batch:
+        # One chain, as far as all that follows is concerned.
+        starts, seeds, first = starts[None], _words(seeds.view(np.uint32).ravel(), 1), range(1)
     chains = [
-        _Chain(
-            program,
-            _start(program, starts[group], constants, 0 if program.batch else group),
-            seeds[0] if program.batch else seeds[group],
-            phases,
-            target_accept,
-            constants,
-        )
-        for group in groups
+        _Chain(program, _start(program, *at, constants), seed, phases, target_accept, constants)
+        for at, seed in zip(zip(starts, first), seeds)
     ]
     interrupted = False
     try:
@@ -380,7 +378,7 @@ def _available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start(program: Program, position: np.ndarray, data: Sequence[tf.Tensor], first: int) -> State:
+def _start(program: Program, position: np.ndarray, first: int, data: Sequence[tf.Tensor]) -> State:
     lp, gradient = program.evaluate(position, data)
     _require_finite(np.atleast_1d(lp), np.atleast_2d(gradient), first)
     # As in PyMC3; the first draws of the warmup take it wherever it belongs.

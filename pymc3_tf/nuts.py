@@ -68,7 +68,7 @@ class Control(NamedTuple):
 
     Parameters
     ----------
-    index : int
+    first : int
         Number of the first draw, counted from the start of the chain; together with the seed it
         decides all random numbers.
     number : int
@@ -81,7 +81,7 @@ class Control(NamedTuple):
         Draws of this adaptation in all; zero for a step size that stays as it is.
     """
 
-    index: int
+    first: int
     number: int
     leapfrogs: int
     step: int
@@ -352,7 +352,7 @@ class Program:
                 error_sum=[error_sum],
                 log_averaging_step=[log_average],
             )
-            draw_seed = tf.random.experimental.stateless_fold_in(seed, plan.index + i)
+            draw_seed = tf.random.experimental.stateless_fold_in(seed, plan.first + i)
             position, after = kernel.one_step(position, before, seed=draw_seed)
             made = after.inner_results
             columns: Dict[str, Any] = {

@@ -236,7 +236,7 @@ def test_no_divergence_in_a_normal(drawn):
 
 def test_trajectory_stops_at_the_maximum_depth(program):
     state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1e-6, 0, 0, 0]))
-    control = Control(index=0, number=3, leapfrogs=2**30, step=0, adaptation=0)
+    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0)
     draws, _ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
     assert np.all(draws[:, SIZE + 4] == 2**10 - 1)
 
@@ -368,12 +368,15 @@ def test_interrupt_returns_the_draws_so_far(slow):
         slow, np.zeros((2, 2)), 10**5, 10, random_seed=1, keep_warmup=True, callback=watch
     )
     assert time.perf_counter() - sent[0] < 2
-    assert result.interrupted and result.chains.tolist() == [0, 1]
+    assert result.interrupted
+    kept = len(result.chains)
+    assert kept in (1, 2)
     number = result.draws.positions.shape[1]
     assert 1 < number < 1000
     whole = sample(slow, np.zeros((2, 2)), 2, 10, random_seed=1)
-    np.testing.assert_array_equal(whole.draws.positions, result.draws.positions[:, :2])
-    assert result.warmup.positions.shape == (2, 10, 2)
+    expected = whole.draws.positions[result.chains]
+    np.testing.assert_array_equal(expected, result.draws.positions[:, :2])
+    assert result.warmup.positions.shape == (kept, 10, 2)
 
 
 def test_interrupt_in_the_warmup_is_passed_on(program):
