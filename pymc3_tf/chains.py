@@ -247,7 +247,7 @@ class _Chain:
         )
         n_steps = block[..., COLUMNS.index("n_steps") - len(COLUMNS)].reshape(len(block), -1)
         pace = (time.perf_counter() - begin) / n_steps.max(axis=1).sum()
-        self._leapfrogs = int(np.clip(_TURN / pace, 1, 2**30))
+        self._leapfrogs = int(min(max(_TURN / pace, 1), 2**30))
         self.blocks[self._phase].append(block)
         self.made += len(block)
         self._step += len(block)

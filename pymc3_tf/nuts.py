@@ -272,14 +272,15 @@ class Program:
         data : sequence of tf.Tensor
         """
         draws, number, *after = self._draw(
-            *map(tf.convert_to_tensor, state),
+            *state,
             factor,
             target_accept,
             seed,
             tf.constant(control, tf.int32),
             *data,
         )
-        return Block(draws.numpy()[: int(number)], State(*after))
+        # A copy of what was drawn; with a view of it the whole buffer would stay.
+        return Block(np.asarray(draws)[: int(number)].copy(), State(*after))
 
     def _log_density(self, data: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
         @tf.custom_gradient
