@@ -121,13 +121,13 @@ class _Momentum:
 def _value_and_gradient(
     logp: Callable[..., tf.Tensor], batch: bool, position: tf.Tensor, *data: tf.Tensor
 ) -> Any:
-    def of_one(position: tf.Tensor) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(position)
-            value = tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
-        return value, tape.gradient(value, position, unconnected_gradients="zero")
+    def of_one(position: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
 
-    return tf.vectorized_map(of_one, position) if batch else of_one(position)
+    with tf.GradientTape() as tape:
+        tape.watch(position)
+        value = tf.vectorized_map(of_one, position) if batch else of_one(position)
+    return value, tape.gradient(value, position, unconnected_gradients="zero")
 
 
 def _inline(function: Any) -> Callable[..., Any]:
@@ -139,10 +139,11 @@ def _inline(function: Any) -> Callable[..., Any]:
     the program anew whenever the metric or the data change.
     """
     graph_def = function.graph.as_graph_def()
-    for callee in graph_def.library.function:
-        for attribute in ("_XlaMustCompile", "_noinline"):
-            if attribute in callee.attr:
-                del callee.attr[attribute]
+    library = graph_def.library.function
+    for marked in [*library, *graph_def.node, *(node for f in library for node in f.node_def)]:
+        # Of these marks the first two forbid inlining, and the last one breaks up loops.
+        for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
+            marked.attr.pop(mark, None)
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     graph_def = grappler.optimize(graph_def, [*inputs, *outputs], ["function"])
@@ -197,6 +198,7 @@ class Program:
         What else ``logp`` takes.
     chains : int
         Make a program of a batch of so many chains; zero for a program of one chain at a time.
+        XLA cannot compile the gradient of a batch of loops (``tf.while_loop``, ``tf.scan``).
     max_treedepth : int
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
     dense : bool

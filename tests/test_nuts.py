@@ -288,6 +288,16 @@ def test_as_many_seeds_as_chains(short):
 # One compilation
 
 
+def squares_in_a_loop(position):
+    _, squares = tf.while_loop(
+        lambda i, _: i < 4,
+        lambda i, total: (i + 1, total + position[i] ** 2),
+        (0, tf.zeros([], tf.float64)),
+        maximum_iterations=4,
+    )
+    return squares
+
+
 @pytest.mark.parametrize("batch", [0, 2])
 def test_metric_and_data_do_not_compile_again(batch):
     # Between a nested function and its gradient pass permutations, which XLA wants to know.
@@ -295,17 +305,22 @@ def test_metric_and_data_do_not_compile_again(batch):
     def nested(position, data):
         square = tf.transpose(tf.reshape(position, [2, 2]))
         joined = tf.concat([square, square @ square], axis=0)
-        return -tf.reduce_sum(position**2) - tf.reduce_sum((joined - data) ** 2)
+        squares = tf.reduce_sum(position**2) if batch else squares_in_a_loop(position)
+        return -squares - tf.reduce_sum((joined - data) ** 2)
 
     program = Program(nested, 4, [tf.TensorSpec([2], tf.float64)], chains=batch)
-    shape = (4, *program.batch, 4)
+    ones = np.ones([*program.batch, 4])
+    lp, gradient = program.evaluate(ones, [tf.zeros(2, tf.float64)])
+    # The squares of ones, of the matrix of ones, and of its square, which is a matrix of twos.
+    np.testing.assert_allclose(lp, np.full(program.batch, -(4 + 4 + 16)))
+    np.testing.assert_allclose(gradient, -2 * ones - 2 * ones - 16 * ones)
 
     def seconds(random):
         position, factor = random.uniform(1, 2, (2, *program.batch, 4))
         data = [tf.constant(random.randn(2))]
         begin = time.perf_counter()
         lp, gradient = program.evaluate(position, data)
-        averaging = np.broadcast_to([0.1, 0, 0, 0], shape[1:])
+        averaging = np.broadcast_to([0.1, 0, 0, 0], ones.shape)
         state = State(position, lp, gradient, averaging)
         seed = random.randint(0, 99, 2).astype(np.int32)
         program.draw(state, factor, 0.8, seed, Control(*random.randint(1, 9, 5)), data)
