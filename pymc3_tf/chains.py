@@ -55,8 +55,8 @@ def warmup(tune: int) -> List[Phase]:
     in windows, each twice as long as the one before, and the last one up to where the end begins.
 
     One thing is not Stan's: at the end the step size goes on from the last window instead of
-    starting afresh, because fifty draws settle for one that is a third too small. If that window
-    still had the unit metric, its step size says nothing.
+    starting afresh: what fifty draws settle for tends to be too small, and costs leapfrog steps. If that
+    window still had the unit metric, its step size says nothing.
 
     Examples
     --------

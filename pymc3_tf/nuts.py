@@ -92,8 +92,7 @@ class _Momentum:
     """Momenta for a metric that is given by a factor of the covariance of the positions.
 
     TensorFlow Probability's own distributions do the same; without their constants the energy is
-    the one that PyMC3 and Stan report, and without their layers a program compiles in two thirds of
-    the time.
+    the one that PyMC3 and Stan report, and without their layers a program compiles faster.
     """
 
     dtype = [tf.float64]
