@@ -54,9 +54,9 @@ def warmup(tune: int) -> List[Phase]:
     The step size alone is adapted at the beginning and at the end; in between the metric is learnt
     in windows, each twice as long as the one before, and the last one up to where the end begins.
 
-    One thing is not Stan's: at the end the step size goes on from the last window instead of
-    starting afresh: what fifty draws settle for tends to be too small, and costs leapfrog steps. If that
-    window still had the unit metric, its step size says nothing.
+    One thing is not Stan's. At the end the adaptation of the step size goes on from the last window
+    instead of starting afresh: what fifty draws settle for tends to be too small, and costs
+    leapfrog steps. If that window still had the unit metric, its step size says nothing.
 
     Examples
     --------
