@@ -5,6 +5,7 @@ data, is uniform if and only if the sampler draws from the posterior: Talts, Bet
 Vehtari & Gelman (2018), https://arxiv.org/abs/1804.06788.
 """
 
+import arviz as az
 import numpy as np
 import pymc3 as pm
 import pytest
@@ -131,9 +132,7 @@ def logistic():
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [eight_schools, mixture, gaussian_process, random_walk, logistic])
 def test_posterior_is_that_of_pm_sample(build):
-    import arviz as az
-
-    with pm.Model() as model:
+    with pm.Model():
         build()
         theirs = pm.sample(
             1000,
@@ -146,9 +145,7 @@ def test_posterior_is_that_of_pm_sample(build):
             return_inferencedata=True,
             compute_convergence_checks=False,
         )
-        ours = pymc3_tf.sample(
-            4000, chains=2, target_accept=0.9, random_seed=3, progressbar=False
-        )
+        ours = pymc3_tf.sample(4000, chains=2, target_accept=0.9, random_seed=3, progressbar=False)
     for name, array in theirs.posterior.data_vars.items():
         for statistic in (lambda z: z, np.square):
             a, b = (statistic(post.posterior[name]) for post in (ours, theirs))

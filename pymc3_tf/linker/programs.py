@@ -78,7 +78,7 @@ def compile_alone(program: Program) -> None:
     both = program.value_and_vjp() if program.pullback else program
     shapes = [[n or 1 for n in spec.shape or ()] for spec in both.inputs]
     xs = [tf.ones(shape, spec.dtype) for shape, spec in zip(shapes, both.inputs)]
-    tf.function(lambda *x: _build(both, x), autograph=False, jit_compile=True)(*xs)
+    tf.function(lambda *x: _build(both, x, {}), autograph=False, jit_compile=True)(*xs)
 
 
 @tf_funcify.register(SplineWrapper)
