@@ -108,10 +108,10 @@ def mixture():
 
 
 def gaussian_process():
-    x = np.linspace(0, 1, 15)[:, None]
+    x = np.linspace(0, 1, 8)[:, None]
     scale = pm.Gamma("scale", 4.0, 8.0)
     gp = pm.gp.Marginal(cov_func=pm.gp.cov.ExpQuad(1, scale))
-    y = np.sin(5 * x[:, 0]) + np.random.RandomState(0).normal(0, 0.2, 15)
+    y = np.sin(5 * x[:, 0]) + np.random.RandomState(0).normal(0, 0.2, 8)
     gp.marginal_likelihood("y", x, y, noise=pm.HalfNormal("noise", 0.5))
 
 
@@ -135,8 +135,8 @@ def test_posterior_is_that_of_pm_sample(build):
     with pm.Model():
         build()
         theirs = pm.sample(
-            1000,
-            tune=1000,
+            600,
+            tune=600,
             chains=2,
             cores=2,
             target_accept=0.9,
