@@ -7,6 +7,7 @@ import pymc3_tf._theano  # noqa: F401  # isort: skip  # before anything imports 
 
 import pymc3
 
+import pymc3_tf.linker  # noqa: F401  # registers the mode "TF" with Theano
 import pymc3_tf.rewrites  # noqa: F401  # registers itself with Theano
 from pymc3_tf import exceptions
 from pymc3_tf._version import __version__
@@ -14,8 +15,9 @@ from pymc3_tf.density import TFDensity
 from pymc3_tf.inference_data import install as _install
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
+from pymc3_tf.sampling import sample
 
-__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions"]
+__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions", "sample"]
 
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity

@@ -34,3 +34,15 @@ class UnsupportedOpError(DeclarationError):
 
 class GraphSizeError(DeclarationError):
     """The graph is larger than the 2 GB that TensorFlow can serialize."""
+
+
+class StartError(ValueError):
+    """A chain cannot start where it was told to."""
+
+
+class DiscreteVariableError(ValueError):
+    """A model with discrete free variables was given to a sampler that needs gradients."""
+
+
+class CompilationError(ValueError):
+    """XLA cannot compile a part of a model."""

@@ -430,10 +430,16 @@ class Program:
                 node.op = "Identity"
                 node.attr["T"].CopyFrom(node.attr["dtype"])
                 del node.attr["dtype"], node.attr["shape"]
+        prune(graph_def, outputs)
+        present = {node.name for node in graph_def.node}
+        kept = [node for node in graph_def.node if node.name not in tensors]
+        del graph_def.node[:]
+        # Without the placeholders that are replaced: XLA cannot compile one, used or not.
+        graph_def.node.extend(kept)
         # A prefix of its own: under the names of another import, feeds would get mixed up.
         return tf.import_graph_def(
             graph_def,
-            input_map={f"{node}:0": tensor for node, tensor in tensors.items()},
+            input_map={f"{node}:0": x for node, x in tensors.items() if node in present},
             return_elements=outputs,
             name="program",
         )

@@ -6,6 +6,9 @@ and the model is that of their section 3: a point belongs either to the line or,
 nothing of PyMC3; priors and sampling are PyMC3's.
 
     python robust_line.py --output pictures
+
+With ``--sampler xla``, the whole model is compiled by XLA and sampled by ``pymc3_tf.sample``, which
+needs TensorFlow Probability: ``pip install "pymc3-tf[tfp]"``.
 """
 
 import os
@@ -131,9 +134,11 @@ def model(data, tensors):
     return result
 
 
-def sample(line_model, draws=1000, tune=1000, chains=4, seed=None):
+def sample(line_model, draws=1000, tune=1000, chains=4, seed=None, sampler="pymc3"):
     """Sample the posterior."""
     with line_model:
+        if sampler == "xla":
+            return pymc3_tf.sample(draws, tune, chains, random_seed=seed, target_accept=0.95)
         return pm.sample(
             draws,
             tune=tune,
@@ -284,6 +289,9 @@ def main(arguments=None):
     parser.add_argument("--chains", type=int, default=4, help="number of chains (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the sampler (%(default)s)")
     parser.add_argument(
+        "--sampler", choices=["pymc3", "xla"], default="pymc3", help="which NUTS (%(default)s)"
+    )
+    parser.add_argument(
         "--output", type=Path, default=HERE / "output", help="folder for the pictures (%(default)s)"
     )
     options = parser.parse_args(arguments)
@@ -291,7 +299,9 @@ def main(arguments=None):
     start = time.perf_counter()
     data, tensors = load(), graph()
     line_model = model(data, tensors)
-    posterior = sample(line_model, options.draws, options.tune, options.chains, options.seed)
+    posterior = sample(
+        line_model, options.draws, options.tune, options.chains, options.seed, options.sampler
+    )
     summary, concerns = summarise(posterior)
     print(summary.to_string())
     for concern in concerns:

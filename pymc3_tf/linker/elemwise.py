@@ -1,0 +1,93 @@
+"""Elementwise ops, reductions, and the reordering of dimensions."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List
+
+import numpy as np
+import tensorflow as tf
+from theano.scalar import basic as scalar
+from theano.tensor.basic import Argmax, MaxAndArgmax, Mean
+from theano.tensor.elemwise import CAReduce, DimShuffle, Elemwise, MulWithoutZeros
+
+from pymc3_tf.linker.dispatch import cast, static_shape, tf_funcify
+
+
+@tf_funcify.register(Elemwise)
+def _elemwise(op: Any, node: Any) -> Callable[..., Any]:
+    return tf_funcify(op.scalar_op, node)
+
+
+@tf_funcify.register(DimShuffle)
+def _dimshuffle(op: Any, node: Any) -> Callable[..., Any]:
+    kept = [i for i in op.new_order if i != "x"]
+
+    def dimshuffle(x: Any) -> Any:
+        shape = static_shape(x)
+        order = kept + [i for i in range(len(shape)) if i not in kept]
+        moved = x if order == sorted(order) else tf.transpose(x, order)
+        new_shape = [1 if i == "x" else shape[i] for i in op.new_order]
+        if len(new_shape) == len(shape) and "x" not in op.new_order:
+            return moved
+        return tf.reshape(moved, new_shape)
+
+    return dimshuffle
+
+
+def _axes(op: Any, node: Any) -> List[int]:
+    axis = op.axis
+    if axis is None:
+        return list(range(node.inputs[0].ndim))
+    return [int(i) for i in np.atleast_1d(axis)]
+
+
+_REDUCTIONS = {
+    scalar.Add: tf.reduce_sum,
+    scalar.Mul: tf.reduce_prod,
+    scalar.ScalarMaximum: tf.reduce_max,
+    scalar.ScalarMinimum: tf.reduce_min,
+    scalar.AND: tf.reduce_all,
+    scalar.OR: tf.reduce_any,
+    MulWithoutZeros: lambda x, axes: tf.reduce_prod(
+        tf.where(tf.equal(x, 0), tf.ones_like(x), x), axes
+    ),
+}
+
+
+@tf_funcify.register(CAReduce)
+def _reduce(op: Any, node: Any) -> Callable[..., Any]:
+    axes, dtype = _axes(op, node), node.outputs[0].dtype
+    kind = type(op.scalar_op)
+    # Sums of small numbers are accumulated in a larger type, if Theano does.
+    wide = getattr(op, "acc_dtype", None) or dtype
+    if kind in (scalar.AND, scalar.OR):
+        if node.inputs[0].dtype != "bool":
+            raise NotImplementedError(f"{op} is translated for booleans only")
+        wide = "bool"
+    reduce = _REDUCTIONS[kind]
+    return lambda x: cast(reduce(cast(x, wide), axes), dtype)
+
+
+@tf_funcify.register(Mean)
+def _mean(op: Any, node: Any) -> Callable[..., Any]:
+    axes, dtype = _axes(op, node), node.outputs[0].dtype
+    return lambda x: tf.reduce_mean(cast(x, dtype), axes)
+
+
+def _argmax(x: Any, axes: List[int]) -> Any:
+    shape = static_shape(x)
+    kept = [i for i in range(len(shape)) if i not in axes]
+    moved = tf.transpose(x, kept + axes)
+    flat = tf.reshape(moved, [*(shape[i] for i in kept), -1])
+    return tf.argmax(flat, axis=-1, output_type=tf.int64)
+
+
+@tf_funcify.register(Argmax)
+def _argmax_op(op: Any, node: Any) -> Callable[..., Any]:
+    return lambda x: _argmax(x, _axes(op, node))
+
+
+@tf_funcify.register(MaxAndArgmax)
+def _max_and_argmax(op: Any, node: Any) -> Callable[..., Any]:
+    axes = _axes(op, node)
+    return lambda x: [tf.reduce_max(x, axes), _argmax(x, axes)]

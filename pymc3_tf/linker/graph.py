@@ -1,0 +1,255 @@
+"""From a Theano graph to a function of TensorFlow tensors.
+
+The graph is rewritten by Theano first, for numerical stability, and then evaluated node by node on
+tensors. What is known while tracing (shapes and all that is computed from them) is computed by the
+Theano ops themselves, so that XLA finds the static shapes it needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+import theano
+import theano.tensor as tt
+from theano.compile.builders import OpFromGraph
+from theano.compile.mode import optdb
+from theano.compile.sharedvalue import SharedVariable
+from theano.graph.basic import Apply, Constant, Variable, graph_inputs
+from theano.graph.fg import FunctionGraph
+from theano.graph.optdb import Query
+from theano.ifelse import IfElse
+from theano.scan.op import Scan
+from theano.tensor.subtensor import Subtensor, get_idx_list
+
+from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
+from pymc3_tf.op import TensorFlowOp
+
+# The rewrites that make a graph stable and small. Those that make it fit for Theano's own back ends
+# (BLAS, C, in-place work, fused loops, buffers that scan reuses) would only hide what is computed.
+QUERY = Query(
+    include=["fast_run"],
+    exclude=[
+        *("cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"),
+        # It makes the last step of a loop an index that is computed from the length of the loop.
+        "local_subtensor_merge",
+        # They take away what says how to differentiate: here that is still to come.
+        *("local_view_op", "inline_ofg_expansion"),
+    ],
+)
+
+# These are not evaluated by Theano while tracing, even if all of their inputs are known.
+_ALWAYS_TRANSLATED = (TensorFlowOp, Scan, IfElse, OpFromGraph)
+
+
+class Linked:
+    """A Theano graph as a function of TensorFlow tensors. Made by `link`.
+
+    Attributes
+    ----------
+    inputs : list of theano.graph.basic.Variable
+        The Theano variables whose values the function takes.
+    shared : list of SharedVariable
+        The shared variables (``pm.Data``) on which the outputs depend.
+    """
+
+    def __init__(self, graph: FunctionGraph, inputs: Sequence[Any], shared: Sequence[Any]) -> None:
+        self.graph = graph
+        self.inputs = list(inputs)
+        self.shared = list(shared)
+        self._nodes = graph.toposort()
+        self._large = _large_arrays(self._nodes, graph.outputs)
+
+    @property
+    def data(self) -> List[np.ndarray]:
+        """What the function has to be given besides its inputs, as it is at present.
+
+        The values of the shared variables come first, then arrays that are too large for constants
+        of a graph. Hand them to a compiled function as arguments: it then needs no recompilation
+        when ``pm.set_data`` gives a shared variable a new value of the same shape.
+        """
+        current = [np.asarray(s.get_value(borrow=True), s.dtype) for s in self.shared]
+        return current + self._large
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *tensors: Any, data: Optional[Sequence[Any]] = None) -> List[Any]:
+        """Return the outputs.
+
+        Parameters
+        ----------
+        *tensors : tf.Tensor
+            One for each input. Static shapes are needed under XLA.
+        data : sequence of tf.Tensor, optional
+            One for each array of `data`. Default: the present ones, as constants.
+
+        Returns
+        -------
+        list of tf.Tensor
+            One for each output, of the dtype that it has in Theano.
+        """
+        if len(tensors) != len(self.inputs):
+            names = ", ".join(str(x) for x in self.inputs)
+            raise TypeError(
+                f"the function takes {len(self.inputs)} tensors ({names}), not {len(tensors)}"
+            )
+        data = self.data if data is None else list(data)
+        number = len(self.shared)
+        arguments = [
+            _dense(tf.convert_to_tensor(x, dtype=variable.dtype))
+            for x, variable in zip([*tensors, *data[:number]], self.graph.inputs)
+        ]
+        kept = [tf.convert_to_tensor(x) for x in data[number:]]
+        with residents({id(array): x for array, x in zip(self._large, kept)}):
+            outputs = evaluate(self.graph, self._nodes, arguments)
+        return [
+            tf.convert_to_tensor(y, dtype=variable.dtype)
+            for y, variable in zip(outputs, self.graph.outputs)
+        ]
+
+
+@tf.custom_gradient
+def _dense(x: Any) -> Any:
+    """Return the tensor; its gradient is a tensor even if it is only indexed."""
+    return tf.identity(x), tf.convert_to_tensor
+
+
+def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
+    """Turn a Theano graph into a function of TensorFlow tensors.
+
+    Parameters
+    ----------
+    outputs : sequence of theano.graph.basic.Variable
+        What to compute.
+    inputs : sequence of theano.graph.basic.Variable
+        What the function takes; for a PyMC3 model, ``model.vars``.
+
+    Returns
+    -------
+    Linked
+        Differentiable by TensorFlow, and fit for ``tf.function(jit_compile=True)``.
+
+    Raises
+    ------
+    NotImplementedError
+        When the function is called, if an op of the graph has no translation (see `tf_funcify`).
+
+    Notes
+    -----
+    Where the upstream gradient of an elementwise function is zero, so is its gradient, even if its
+    derivative is infinite or no number there: the branch of a switch that is not taken contributes
+    nothing, as it does in Theano after its rewrites.
+
+    For many points at once, take the gradient inside of ``tf.vectorized_map``: outside of it, the
+    gradients that programs and functions bring along are lost. Loops cannot be vectorized.
+
+    An index that is out of bounds is an error in Theano. XLA takes the nearest element instead.
+    A loop that ends by a condition compiles if only its last step is used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc3 as pm
+    >>> import tensorflow as tf
+    >>> from pymc3_tf.linker import link
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    >>> log_density = link([model.logpt], model.vars)
+    >>> compiled = tf.function(lambda x: log_density(x)[0], jit_compile=True)
+    >>> print(compiled(tf.constant(1.0, tf.float64)).numpy().round(4))
+    -1.4189
+    """
+    outputs, inputs = list(outputs), list(inputs)
+    shared = [x for x in graph_inputs(outputs) if isinstance(x, SharedVariable)]
+    shared = [x for x in dict.fromkeys(shared) if x not in inputs]
+    return Linked(rewritten(inputs + shared, outputs), inputs, shared)
+
+
+def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
+    """Return a rewritten copy of a graph."""
+    with theano.config.change_flags(compute_test_value="off"):
+        # An output of its own, so that replacing an input never concerns an output.
+        graph = FunctionGraph(list(inputs), list(outputs), clone=True)
+        optdb.query(QUERY).optimize(graph)
+    _mark_loops(graph)
+    return graph
+
+
+def _mark_loops(graph: FunctionGraph) -> None:
+    """Mark the loops with a condition of which only the last step is used."""
+    for node in graph.apply_nodes:
+        if isinstance(node.op, Scan) and node.op.as_while:
+            node.tag.last_only = all(_only_last_is_used(graph, y) for y in node.outputs)
+
+
+def _only_last_is_used(graph: FunctionGraph, variable: Variable) -> bool:
+    for client, _ in graph.clients[variable]:
+        if client == "output" or not isinstance(client.op, Subtensor):
+            return False
+        index = get_idx_list(client.inputs, client.op.idx_list)[0]
+        if isinstance(index, slice):
+            if index.stop or index.step or not _only_last_is_used(graph, client.outputs[0]):
+                return False
+        elif not (isinstance(index, Constant) and index.data == -1):
+            return False
+    return True
+
+
+def evaluate(graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Any]) -> List[Any]:
+    """Evaluate a graph on values of its inputs."""
+    values: Dict[Variable, Any] = dict(zip(graph.inputs, arguments))
+    for node in nodes:
+        inputs = [values[x] if x in values else constant(x) for x in node.inputs]
+        values.update(zip(node.outputs, apply(graph, node, inputs)))
+    return [values[y] if y in values else constant(y) for y in graph.outputs]
+
+
+def apply(graph: Optional[FunctionGraph], node: Apply, inputs: Sequence[Any]) -> List[Any]:
+    """Evaluate one node."""
+    if all(is_known(x) for x in inputs) and not isinstance(node.op, _ALWAYS_TRANSLATED):
+        if node.op.do_constant_folding(graph, node):
+            known = _fold(node, inputs)
+            if all(getattr(y, "nbytes", 0) <= CONSTANT_BYTES for y in known):
+                return known
+    outputs = tf_funcify(node.op, node)(*inputs)
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def _fold(node: Apply, inputs: Sequence[Any]) -> List[Any]:
+    storage = {x: [value] for x, value in zip(node.inputs, inputs)}
+    storage.update({y: [None] for y in node.outputs})
+    computed = {x: [x in node.inputs] for x in storage}
+    thunk = node.op.make_thunk(node, storage, computed, no_recycling=[], impl="py")
+    thunk()
+    return [
+        np.asarray(storage[y][0], y.dtype) if hasattr(y, "dtype") else storage[y][0]
+        for y in node.outputs
+    ]
+
+
+def constant(variable: Variable) -> Any:
+    """Return the value of a constant: a tensor if it is large."""
+    assert isinstance(variable, Constant), variable
+    if isinstance(variable.data, np.ndarray) and _is_large(variable):
+        return resident(variable.data)
+    if hasattr(variable, "dtype"):
+        return np.asarray(variable.data, variable.dtype)
+    return variable.data
+
+
+def _is_large(variable: Any) -> bool:
+    # Masks have to be known: they decide about shapes.
+    return variable.data.nbytes > CONSTANT_BYTES and variable.dtype != "bool"
+
+
+def _large_arrays(nodes: Sequence[Apply], outputs: Sequence[Variable]) -> List[np.ndarray]:
+    arrays: Dict[int, np.ndarray] = {}
+    for x in [*outputs, *(x for node in nodes for x in node.inputs)]:
+        if isinstance(x, tt.TensorConstant) and _is_large(x):
+            arrays[id(x.data)] = x.data
+    for node in nodes:
+        if isinstance(node.op, TensorFlowOp):
+            for feed in node.op.program.feeds:
+                if feed.array.nbytes > CONSTANT_BYTES:
+                    arrays[id(feed.array)] = feed.array
+    return list(arrays.values())

@@ -1,0 +1,85 @@
+"""Theano's side: the linker and the mode "TF"."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+from theano.compile.mode import Mode, predefined_linkers, predefined_modes
+from theano.link.basic import Container, PerformLinker
+from theano.link.utils import map_storage
+
+from pymc3_tf.linker.graph import QUERY, Linked
+
+
+class TFLinker(PerformLinker):
+    """Computes all outputs of a Theano function by one TensorFlow function.
+
+    Parameters
+    ----------
+    allow_gc : bool, optional
+        As for any of Theano's linkers; without effect.
+    schedule : callable, optional
+        As for any of Theano's linkers; without effect.
+    jit_compile : bool, optional
+        Compile with XLA.
+
+    Notes
+    -----
+    ``theano.function(..., mode="TF")`` uses it without XLA.
+    """
+
+    def __init__(
+        self, allow_gc: Optional[bool] = None, schedule: Any = None, jit_compile: bool = False
+    ) -> None:
+        super().__init__(allow_gc=allow_gc, schedule=schedule)
+        self.jit_compile = jit_compile
+
+    def clone(self, allow_gc: Optional[bool] = None) -> TFLinker:
+        """Return a linker that is tied to no graph."""
+        return type(self)(allow_gc=allow_gc, jit_compile=self.jit_compile)
+
+    def accept(self, fgraph: Any, no_recycling: Any = None, profile: Any = None) -> Any:
+        """Return a linker for a graph."""
+        linker = self if self.fgraph in (None, fgraph) else self.clone(self.allow_gc)
+        linker.fgraph = fgraph
+        linker.no_recycling = no_recycling or []
+        return linker
+
+    def make_all(
+        self, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None
+    ) -> Any:
+        """Return the function of the whole graph, with containers for its inputs and outputs."""
+        graph = self.fgraph
+        nodes = self.schedule(graph)
+        input_storage, output_storage, storage_map = map_storage(
+            graph, nodes, input_storage, output_storage, storage_map
+        )
+        linked = Linked(graph, graph.inputs, [])
+        function = tf.function(linked, autograph=False, jit_compile=self.jit_compile or None)
+
+        def run() -> None:
+            arguments = [
+                np.asarray(storage[0], variable.dtype)
+                for storage, variable in zip(input_storage, graph.inputs)
+            ]
+            results = function(*arguments)
+            for storage, result, variable in zip(output_storage, results, graph.outputs):
+                storage[0] = np.array(result, variable.dtype)
+
+        vars(run).update(allow_gc=self.allow_gc, storage_map=storage_map)
+        return (
+            run,
+            [Container(x, storage) for x, storage in zip(graph.inputs, input_storage)],
+            [Container(y, s, readonly=True) for y, s in zip(graph.outputs, output_storage)],
+            [],
+            nodes,
+        )
+
+
+TF = Mode(TFLinker(), QUERY)
+
+# A reloaded module takes the place of its former self.
+predefined_linkers["tf"] = TF.linker
+predefined_modes["TF"] = TF

@@ -1,0 +1,115 @@
+"""What comes from outside Theano: TensorFlow programs, and SciPy's splines."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from pymc3.distributions.dist_math import SplineWrapper
+from scipy.interpolate import PPoly
+
+from pymc3_tf.linker.dispatch import CONSTANT_BYTES, resident, tf_funcify
+from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.program import Program, TensorSpec
+
+
+@tf_funcify.register(TensorFlowOp)
+def _program(op: Any, node: Any) -> Callable[..., Any]:
+    program = op.program
+
+    @tf.custom_gradient
+    def inlined(*xs: Any) -> Any:
+        # Taken now: when TensorFlow asks for the gradient, this trace is over.
+        data = {
+            id(feed.array): resident(feed.array)
+            for feed in program.feeds
+            if feed.array.nbytes > CONSTANT_BYTES
+        }
+        outputs = _build(program, xs, data)
+
+        def gradient(*upstream: Any) -> List[Any]:
+            # The program's own pullback: it was made where all of TensorFlow's gradients exist,
+            # which a frozen graph no longer has.
+            pullback = program.differentiated.pullback
+            vjp = program.vjp()
+            floating = [g for g, spec in zip(upstream, program.outputs) if spec.is_floating]
+            if pullback.cotangents:
+                found = iter(_build(vjp, [*xs, *floating], data) if vjp.outputs else [])
+            else:
+                found = iter(
+                    [floating[0] * g for g in _build(vjp, xs, data)] if vjp.outputs else []
+                )
+            return [None if spec is None else next(found) for spec in pullback.gradients]
+
+        return outputs, gradient
+
+    def call(*xs: Any) -> Any:
+        specs = zip(xs, program.inputs)
+        return inlined(*[_ensured(tf.convert_to_tensor(x, spec.dtype), spec) for x, spec in specs])
+
+    return call
+
+
+def _ensured(x: Any, spec: TensorSpec) -> Any:
+    return x if spec.shape is None else tf.ensure_shape(x, spec.shape)
+
+
+def _build(program: Program, xs: Sequence[Any], data: Mapping[int, Any]) -> List[Any]:
+    nodes = [spec.node for spec in program.inputs] + [feed.node for feed in program.feeds]
+    feeds = [data.get(id(feed.array), feed.array) for feed in program.feeds]
+
+    def build(*tensors: Any) -> List[Any]:
+        return program.build(dict(zip(nodes, tensors)))
+
+    # Programs are graphs: outside of a function, they get one of their own.
+    place = tf.function(build, autograph=False) if tf.executing_eagerly() else build
+    return place(*xs, *map(tf.convert_to_tensor, feeds))
+
+
+def compile_alone(program: Program) -> None:
+    """Compile a program by XLA, to see whether it can.
+
+    Raises
+    ------
+    tf.errors.OpError
+        If it cannot.
+    """
+    both = program.value_and_vjp() if program.pullback else program
+    shapes = [[n or 1 for n in spec.shape or ()] for spec in both.inputs]
+    xs = [tf.ones(shape, spec.dtype) for shape, spec in zip(shapes, both.inputs)]
+    tf.function(lambda *x: _build(both, x, {}), autograph=False, jit_compile=True)(*xs)
+
+
+@tf_funcify.register(SplineWrapper)
+def _spline(op: Any, node: Any) -> Callable[..., Any]:
+    spline = op.spline
+    knots, coefficients, order = spline._eval_args
+    inner = knots[order : len(knots) - order]
+    pieces = PPoly.from_spline((knots, coefficients, order))
+    # Between distinct knots only: the others are there for the boundary conditions.
+    starts = np.searchsorted(pieces.x, inner[:-1], side="right") - 1
+    polynomials = pieces.c[:, starts]
+    mode = {0: "extrapolate", 1: "zeros", 2: "raise", 3: "const"}.get(spline.ext, spline.ext)
+    if mode == "raise":
+        raise NotImplementedError(
+            "a spline that raises outside of its interval cannot be translated to TensorFlow. Make "
+            "it with ext='extrapolate', 'zeros' or 'const'."
+        )
+
+    def evaluate(x: Any) -> Any:
+        x = tf.convert_to_tensor(x)
+        at = tf.clip_by_value(x, inner[0], inner[-1]) if mode == "const" else x
+        flat = tf.reshape(at, [-1])
+        piece = tf.searchsorted(tf.constant(inner[1:-1], x.dtype), flat, side="right")
+        offset = flat - tf.gather(tf.constant(inner[:-1], x.dtype), piece)
+        value = tf.zeros_like(flat)
+        for row in polynomials:
+            value = value * offset + tf.gather(tf.constant(row, x.dtype), piece)
+        value = tf.reshape(value, tf.shape(x))
+        if mode == "zeros":
+            inside = tf.logical_and(x >= inner[0], x <= inner[-1])
+            value = tf.where(inside, value, tf.zeros([], x.dtype))
+        return value
+
+    return evaluate

@@ -1,0 +1,375 @@
+"""sample(): a whole PyMC3 model in one XLA program, drawn from by TensorFlow Probability's NUTS."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import arviz as az
+import numpy as np
+import pymc3 as pm
+import tensorflow as tf
+from fastprogress.fastprogress import progress_bar
+from pymc3.util import check_start_vals, update_start_vals
+from theano.graph.basic import ancestors
+
+from pymc3_tf import chains as nuts_chains
+from pymc3_tf import nuts
+from pymc3_tf.exceptions import CompilationError
+from pymc3_tf.linker import compile_alone
+from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.results import multi_trace, to_inference_data, warn
+from pymc3_tf.unconstrained import UnconstrainedModel
+
+_log = logging.getLogger("pymc3")
+
+# A log likelihood of more numbers than this is only computed when it is asked for: 1.6 GB.
+_LOG_LIKELIHOOD_NUMBERS = 200_000_000
+_JITTER_RETRIES = 10
+
+
+def sample(
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    *,
+    cores: Optional[int] = None,
+    target_accept: float = 0.8,
+    max_treedepth: int = 10,
+    init: str = "jitter+adapt_diag",
+    start: Union[None, Mapping[str, Any], Sequence[Mapping[str, Any]]] = None,
+    random_seed: Union[None, int, Sequence[int]] = None,
+    model: Optional[pm.Model] = None,
+    progressbar: bool = True,
+    chain_method: str = "parallel",
+    jit_compile: bool = True,
+    keep_untransformed: bool = False,
+    discard_tuned_samples: bool = True,
+    compute_convergence_checks: bool = True,
+    idata_kwargs: Optional[Mapping[str, Any]] = None,
+) -> az.InferenceData:
+    """Draw from the posterior of a PyMC3 model that is compiled as a whole.
+
+    The model, its priors, transforms and TFDensity variables, becomes one XLA program together with
+    the No-U-Turn sampler of TensorFlow Probability. For the same posterior as that of
+    ``pm.sample`` it needs some seconds to compile, and then a fraction of the time.
+
+    Parameters
+    ----------
+    draws, tune : int
+        Draws of each chain after the warmup, and in the warmup.
+    chains : int
+        Number of chains.
+    cores : int, optional
+        How many chains run at the same time. Default: one for each core of the machine.
+    target_accept : float
+        Mean acceptance rate to which the step size is tuned, between 0 and 1.
+    max_treedepth : int
+        A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
+    init : str
+        ``"adapt_diag"`` or ``"adapt_full"`` for a diagonal or dense mass matrix, which is learnt
+        in the warmup. With ``"jitter+"`` in front, chains start within one unit of the test point
+        in each unconstrained direction.
+    start : dict or sequence of dict, optional
+        Where to start, by variable name; one for all chains, or one for each. What it lacks is
+        taken from the model's test point.
+    random_seed : int or sequence of int, optional
+        One seed, or one for each chain. The same seed gives the same draws.
+    model : pymc3.Model, optional
+        Default: the model on the context stack.
+    progressbar : bool
+        Show a bar with the speed and the number of divergences.
+    chain_method : {"parallel", "vectorized"}
+        One thread for each chain, or all chains in one batch: for hundreds of them, or for a GPU.
+    jit_compile : bool
+        Compile with XLA. Without it, sampling is slower than ``pm.sample``.
+    keep_untransformed : bool
+        Keep the variables on the unconstrained scale too, such as ``sigma_log__``.
+    discard_tuned_samples : bool
+        Leave the warmup out. If False, it is in the groups ``warmup_posterior`` and
+        ``warmup_sample_stats``.
+    compute_convergence_checks : bool
+        Log PyMC3's warnings about chains that did not converge.
+    idata_kwargs : dict, optional
+        Arguments of ``arviz.from_pymc3``: ``coords``, ``dims``, ``log_likelihood`` (a bool, or
+        names of variables). The log likelihood is left out if it would take over 1.6 GB; True
+        insists on it.
+
+    Returns
+    -------
+    arviz.InferenceData
+        With the groups posterior, sample_stats, log_likelihood, observed_data and constant_data.
+        The attributes of the posterior tell the sampling time in seconds, and the versions.
+        If sampling is interrupted from the keyboard, the draws so far.
+
+    Raises
+    ------
+    pymc3_tf.exceptions.DiscreteVariableError
+        If the model has discrete free variables.
+    pymc3_tf.exceptions.CompilationError
+        If XLA cannot compile a density. The text names it.
+    NotImplementedError
+        If the model has a Theano op that has no translation to TensorFlow. The text names it.
+    pymc3.exceptions.SamplingError
+        If the log density is not finite where a chain starts.
+    ValueError
+        If an argument is out of its range.
+    ImportError
+        If TensorFlow Probability is not installed.
+
+    Notes
+    -----
+    The compiled program stays with the model: sampling it again, with other numbers of draws or
+    with other data of the same shapes (``pm.set_data``), does not compile it again.
+
+    Examples
+    --------
+    >>> import pymc3 as pm
+    >>> import pymc3_tf
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 3.0, 1.0)
+    ...     idata = pymc3_tf.sample(500, tune=200, chains=2, random_seed=1, progressbar=False)
+    >>> idata.posterior["x"].shape
+    (2, 500)
+    >>> abs(float(idata.posterior["x"].mean()) - 3.0) < 0.2
+    True
+    """
+    model = pm.modelcontext(model)
+    options = dict(idata_kwargs or {})
+    _check(draws, tune, chains, target_accept, max_treedepth, init, chain_method, options)
+    batch = chains if chain_method == "vectorized" else 0
+    seeds = nuts_chains.chain_seeds(random_seed, chains)
+    unconstrained, program = _compiled(
+        model, batch, max_treedepth, init.endswith("full"), jit_compile
+    )
+    data = unconstrained.data
+    begin = time.perf_counter()
+    progress = _ProgressBar(chains * (draws + tune)) if progressbar else None
+    try:
+        starts = _starts(
+            model, unconstrained, program, data, start, seeds, init.startswith("jitter")
+        )
+        result = nuts_chains.sample(
+            program,
+            starts,
+            draws,
+            tune,
+            data=data,
+            target_accept=target_accept,
+            random_seed=random_seed,
+            cores=cores,
+            callback=progress,
+            keep_warmup=not discard_tuned_samples,
+        )
+    except tf.errors.OpError as error:
+        raise CompilationError(_culprit(model, error)) from error
+    seconds = time.perf_counter() - begin
+    if result.interrupted:
+        if progress:
+            progress.stop()
+        _log.warning("Sampling was interrupted. These are the draws so far.")
+    parts = [result.warmup, result.draws] if result.warmup else [result.draws]
+    samples = unconstrained.values(np.concatenate([part.positions for part in parts], axis=1))
+    trace = multi_trace(
+        model,
+        samples,
+        {name: np.concatenate([p.stats[name] for p in parts], axis=1) for name in parts[0].stats},
+        warmup=result.warmup.positions.shape[1] if result.warmup else 0,
+        tune=tune,
+        seconds=seconds,
+        chains=[int(chain) for chain in result.chains],
+    )
+    likelihood = unconstrained.log_likelihood(
+        result.draws.positions, _wanted(model, result.draws, options.pop("log_likelihood", None))
+    )
+    idata = to_inference_data(trace, likelihood, keep_untransformed=keep_untransformed, **options)
+    if compute_convergence_checks:
+        warn(trace, idata, target_accept=target_accept, max_treedepth=max_treedepth)
+    return idata
+
+
+def _check(
+    draws: int,
+    tune: int,
+    chains: int,
+    target_accept: float,
+    max_treedepth: int,
+    init: str,
+    chain_method: str,
+    options: Mapping[str, Any],
+) -> None:
+    for name, value, least in (
+        ("draws", draws, 1),
+        ("tune", tune, 0),
+        ("chains", chains, 1),
+        ("max_treedepth", max_treedepth, 1),
+    ):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more.")
+    if not 0 < target_accept < 1:
+        raise ValueError(
+            f"target_accept is {target_accept!r}. Give a rate between 0 and 1, such as 0.9."
+        )
+    if init not in _INITS:
+        raise ValueError(
+            f"init is {init!r}. Give one of {', '.join(map(repr, _INITS))}, or use pm.sample, "
+            "which has others."
+        )
+    if chain_method not in ("parallel", "vectorized"):
+        raise ValueError(
+            f"chain_method is {chain_method!r}. Give 'parallel' for a thread for each chain, or "
+            "'vectorized' for all chains in one batch."
+        )
+    unknown = set(options) - {"coords", "dims", "log_likelihood"}
+    if unknown:
+        raise ValueError(
+            f"idata_kwargs has {', '.join(sorted(unknown))}. Give coords, dims or log_likelihood."
+        )
+
+
+_INITS = ("jitter+adapt_diag", "adapt_diag", "jitter+adapt_full", "adapt_full")
+
+
+class _Compiled(Dict[Any, Any]):
+    """What was compiled for a model. It stays with the model, but not with its copies."""
+
+    def __reduce__(self) -> Any:
+        return _Compiled, ()
+
+    def __deepcopy__(self, memo: Any) -> _Compiled:
+        return _Compiled()
+
+
+def _compiled(
+    model: pm.Model, batch: int, max_treedepth: int, dense: bool, jit_compile: bool
+) -> Tuple[UnconstrainedModel, nuts.Program]:
+    """Return the functions of a model and its sampler: those of last time, if nothing changed."""
+    known = model.__dict__.setdefault("_pymc3_tf_compiled", _Compiled())
+    contents = [*model.basic_RVs, *model.deterministics, *model.potentials]
+    if [id(x) for x in known.get("contents", [])] != [id(x) for x in contents]:
+        known.clear()
+        known.update(contents=contents, model=UnconstrainedModel(model))
+    unconstrained = known["model"]
+    specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data)
+    key = batch, max_treedepth, dense, jit_compile, specs
+    if key not in known:
+        known[key] = nuts.Program(
+            unconstrained.log_density,
+            unconstrained.size,
+            specs,
+            chains=batch,
+            max_treedepth=max_treedepth,
+            dense=dense,
+            jit_compile=jit_compile,
+        )
+    return unconstrained, known[key]
+
+
+def _starts(
+    model: pm.Model,
+    unconstrained: UnconstrainedModel,
+    program: nuts.Program,
+    data: Sequence[np.ndarray],
+    start: Any,
+    seeds: np.ndarray,
+    jitter: bool,
+) -> np.ndarray:
+    """Return a start for each chain, at which the log density is finite if it can be found."""
+    points = start if isinstance(start, (list, tuple)) else [start or {}] * len(seeds)
+    if len(points) != len(seeds):
+        raise ValueError(
+            f"start has {len(points)} points for {len(seeds)} chains. Give one for each, or a "
+            "single dict for all."
+        )
+    constants = [tf.constant(array) for array in data]
+    starts = []
+    for given, seed in zip(points, seeds):
+        middle = unconstrained.vector(_completed(model, given))
+        random = np.random.RandomState(seed.view(np.uint32))
+        for _ in range(_JITTER_RETRIES):
+            position = middle + random.uniform(-1, 1, middle.shape) * jitter
+            rows = np.broadcast_to(position, [*program.batch, len(position)])
+            if np.isfinite(np.ravel(program.evaluate(rows, constants)[0])[0]):
+                break
+        else:
+            check_start_vals(unconstrained.point(position), model)  # names the variable
+        starts.append(position)
+    return np.array(starts)
+
+
+def _completed(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, Any]:
+    for name in given:
+        if name not in model.named_vars:
+            raise ValueError(
+                f"start has {name!r}, which is not a variable of the model. It has: "
+                f"{', '.join(model.named_vars)}."
+            )
+    point = dict(given)
+    update_start_vals(point, model.test_point, model)
+    return point
+
+
+def _wanted(model: pm.Model, draws: nuts_chains.Draws, names: Any) -> List[str]:
+    """Return the observed variables of which to compute the log likelihood."""
+    every = [v.name for v in model.observed_RVs]
+    if names is True or names is False:
+        return every if names else []
+    if names is not None:
+        return [name for name in every if name in names]
+    numbers = sum(np.size(v.tag.test_value) for v in model.observed_RVs)
+    if numbers * draws.stats["lp"].size <= _LOG_LIKELIHOOD_NUMBERS:
+        return every
+    _log.info(
+        "The log likelihood of %d observations for %d draws is left out. Ask for it with "
+        "idata_kwargs={'log_likelihood': True}.",
+        numbers,
+        draws.stats["lp"].size,
+    )
+    return []
+
+
+def _culprit(model: pm.Model, error: Exception) -> str:
+    """Say which density XLA cannot compile."""
+    for variable in [*model.basic_RVs, *model.potentials]:
+        logp = getattr(variable, "logpt", variable)
+        for node in {v.owner for v in ancestors([logp]) if v.owner is not None}:
+            if not isinstance(node.op, TensorFlowOp):
+                continue
+            try:
+                compile_alone(node.op.program)
+            except tf.errors.OpError as found:
+                return (
+                    f"XLA cannot compile the TensorFlow part of {variable.name!r}: "
+                    f"{_first_line(found)} Use pm.sample(), which does not compile it."
+                )
+    return (
+        f"XLA cannot compile the model: {_first_line(error)} Use pm.sample(), or, if it was asked "
+        "for chain_method='vectorized', chain_method='parallel'."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{getattr(error, 'message', str(error)).strip().splitlines()[0]}."
+
+
+class _ProgressBar:
+    """A bar for all chains together, with the speed and the divergences."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = progress_bar(range(total), total=total)
+        self._bar.update(0)
+        self._begin: Optional[float] = None
+
+    def __call__(self, progress: nuts_chains.Progress) -> None:
+        """Show how far the chains are."""
+        made = int(progress.draws.sum())
+        # Compilation is over when the first draws are there.
+        self._begin = self._begin or time.perf_counter()
+        pace = made / max(time.perf_counter() - self._begin, 0.1)
+        self._bar.comment = f"{pace:.0f} draws/s, {int(progress.divergences.sum())} divergences"
+        self._bar.update(made)
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.on_interrupt()

@@ -1,0 +1,161 @@
+"""A PyMC3 model as TensorFlow functions of one unconstrained vector.
+
+The log density is what a sampler needs; the values of the model's variables and the log likelihood
+are what its draws are turned into.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, List, Sequence
+
+import numpy as np
+import pymc3 as pm
+import tensorflow as tf
+from pymc3.util import is_transformed_name
+
+from pymc3_tf.exceptions import DiscreteVariableError
+from pymc3_tf.inference_data import without_missing
+from pymc3_tf.linker import Linked, link
+
+# Numbers that one batch of draws may make: about 64 MB.
+_BATCH_NUMBERS = 1 << 23
+
+
+class UnconstrainedModel:
+    """The free variables of a model, transformed, flattened and joined to a vector.
+
+    Parameters
+    ----------
+    model : pymc3.Model
+        All of its free variables have to be continuous.
+
+    Attributes
+    ----------
+    size : int
+        Length of the vector.
+    """
+
+    def __init__(self, model: pm.Model) -> None:
+        discrete = [v.name for v in model.vars if v.dtype not in ("float32", "float64")]
+        if discrete:
+            raise DiscreteVariableError(
+                f"the free variables {', '.join(map(repr, discrete))} are discrete, and NUTS moves "
+                "along gradients. Use pm.sample(), which takes another step method for them, or "
+                "sum them out of the model."
+            )
+        self._names = [v.name for v in model.vars]
+        self._shapes = [model.test_point[name].shape for name in self._names]
+        self._dtypes = [v.dtype for v in model.vars]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        self.size = sum(self._sizes)
+        self._variables = list(model.unobserved_RVs)
+        self._observed = list(model.observed_RVs)
+        self._inputs = list(model.vars)
+        self._log_density = link([model.logpt], self._inputs)
+        self._batches: Dict[Any, _Batch] = {}
+
+    @property
+    def data(self) -> List[np.ndarray]:
+        """What `log_density` takes besides the position, as ``pm.set_data`` left it."""
+        return self._log_density.data
+
+    def log_density(self, position: tf.Tensor, *data: tf.Tensor) -> tf.Tensor:
+        """Return the log density of the model, Jacobian determinants included.
+
+        Parameters
+        ----------
+        position : tf.Tensor of float64, shape (size,)
+        *data : tf.Tensor
+            One for each array of `data`.
+        """
+        return self._log_density(*self._split(position), data=data)[0]
+
+    def vector(self, point: Dict[str, Any]) -> np.ndarray:
+        """Return the position of a point of the model."""
+        return np.concatenate([np.ravel(point[name]) for name in self._names]).astype(float)
+
+    def point(self, position: np.ndarray) -> Dict[str, np.ndarray]:
+        """Return the point of the model at a position."""
+        parts = np.split(position, np.cumsum(self._sizes)[:-1])
+        return {
+            name: part.reshape(shape).astype(dtype)
+            for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes)
+        }
+
+    def values(self, positions: np.ndarray, transformed: bool = True) -> Dict[str, np.ndarray]:
+        """Return the values of the model's variables.
+
+        Parameters
+        ----------
+        positions : array, shape (..., size)
+        transformed : bool
+            Those on the unconstrained scale too, such as ``sigma_log__``.
+
+        Returns
+        -------
+        dict of str to array
+            By name, with the leading dimensions of `positions`.
+        """
+        variables = [v for v in self._variables if transformed or not is_transformed_name(v.name)]
+        return self._over(positions, {v.name: v for v in variables})
+
+    def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """Return the pointwise log likelihood of observed variables, as `values` does."""
+        observed = {v.name: v for v in self._observed if v.name in names}
+        found = self._over(positions, {n: v.logp_elemwiset for n, v in observed.items()})
+        return {name: without_missing(observed[name], array) for name, array in found.items()}
+
+    def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
+        if not graphs:
+            return {}
+        key = tuple(graphs.values())
+        if key not in self._batches:
+            self._batches[key] = _Batch(link(list(key), self._inputs), self._split, self.size)
+        rows = positions.reshape(-1, self.size)
+        leading = positions.shape[:-1]
+        arrays = self._batches[key](rows)
+        return {n: array.reshape(leading + array.shape[1:]) for n, array in zip(graphs, arrays)}
+
+    def _split(self, position: tf.Tensor) -> List[tf.Tensor]:
+        parts = tf.split(position, self._sizes) if len(self._sizes) > 1 else [position]
+        return [
+            tf.cast(tf.reshape(part, shape), dtype)
+            for part, shape, dtype in zip(parts, self._shapes, self._dtypes)
+        ]
+
+
+class _Batch:
+    """A linked graph, evaluated at many positions in one call."""
+
+    def __init__(self, linked: Linked, split: Any, size: int) -> None:
+        self._linked = linked
+
+        def trace(over: Callable[..., Any]) -> Any:
+            def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
+                return over(lambda x: tuple(linked(*split(x), data=data)), positions)
+
+            # Traced once, for any number of positions.
+            return tf.function(many, autograph=False).get_concrete_function(
+                tf.TensorSpec([None, size], tf.float64),
+                *[tf.TensorSpec(array.shape, array.dtype) for array in linked.data],
+            )
+
+        try:
+            self._many = trace(tf.vectorized_map)
+        except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
+            # Not every op can be vectorized.
+            dtypes = tuple(output.dtype for output in linked.graph.outputs)
+            self._many = trace(functools.partial(tf.map_fn, fn_output_signature=dtypes))
+
+    def __call__(self, positions: np.ndarray) -> List[np.ndarray]:
+        """Return the values of each output, of all positions."""
+        data = [tf.constant(array) for array in self._linked.data]
+
+        def values(some: np.ndarray) -> List[np.ndarray]:
+            return [y.numpy() for y in self._many(tf.constant(some), *data)]
+
+        numbers = sum(y.size for y in values(positions[:1])) + positions.shape[1]
+        step = max(_BATCH_NUMBERS // numbers, 1)
+        blocks = [values(positions[i : i + step]) for i in range(0, len(positions), step)]
+        return [np.concatenate(block) for block in zip(*blocks)]

@@ -1,0 +1,418 @@
+"""pymc3_tf.sample draws from the posterior of the whole model, and says so in InferenceData."""
+
+import logging
+import pickle
+import signal
+import threading
+
+import arviz as az
+import numpy as np
+import pymc3 as pm
+import pytest
+import tensorflow as tf
+import theano.tensor as tt
+from conftest import tf_normal
+from scipy import stats
+from theano.compile.ops import as_op
+
+import pymc3_tf
+from pymc3_tf import nuts
+from pymc3_tf.exceptions import CompilationError, DiscreteVariableError, StartError
+
+X = np.linspace(-1.0, 1.0, 20)
+Y = 0.5 + 2.0 * X + np.random.RandomState(3).normal(0, 0.5, 20)
+
+
+def sample(model, draws=1000, **kwargs):
+    kwargs = {"chains": 2, "tune": 500, "random_seed": 1, "progressbar": False, **kwargs}
+    return pymc3_tf.sample(draws, model=model, **kwargs)
+
+
+def line_model(y=Y, x=X):
+    """A straight line, the posterior of which is a normal distribution."""
+    with pm.Model(coords={"point": np.arange(len(Y))}) as model:
+        beta = pm.Normal("beta", 0.0, 10.0, shape=2)
+        x = pm.Data("x", x)
+        pm.Deterministic("at_one", beta[0] + beta[1])
+        pm.TFDensity(
+            "y",
+            lambda y, beta, x: tf_normal(y, beta[0] + beta[1] * x, np.float64(0.5)),
+            {"beta": beta},
+            feed_dict={"x": x, "y": pm.Data("y_data", y)},
+            dims="point",
+        )
+    return model
+
+
+def line_posterior(y=Y, x=X):
+    design = np.stack([np.ones_like(x), x], axis=1)
+    covariance = np.linalg.inv(design.T @ design / 0.25 + np.eye(2) / 100)
+    return covariance @ design.T @ y / 0.25, covariance
+
+
+@pytest.fixture(scope="module")
+def line():
+    return line_model()
+
+
+def assert_normal(draws, mean, sd):
+    """The draws of one parameter, shape (chain, draw), have a normal distribution."""
+    ess = az.ess(np.asarray(draws))
+    assert ess > 200
+    z = (np.asarray(draws) - mean) / sd
+    assert abs(z.mean()) < 4 / np.sqrt(ess)
+    assert abs(z.var() - 1) < 6 / np.sqrt(ess)
+    # As many draws as are independent.
+    thin = z.ravel()[:: int(np.ceil(z.size / ess))]
+    assert stats.kstest(thin, "norm").pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"init": "jitter+adapt_full"},
+        {"chain_method": "vectorized", "chains": 4},
+        {"init": "adapt_full", "chain_method": "vectorized", "start": {"beta": [1.0, 1.0]}},
+    ],
+)
+def test_posterior_is_the_closed_form(line, options):
+    idata = sample(line, **options)
+    mean, covariance = line_posterior()
+    for i in range(2):
+        draws = idata.posterior["beta"].values[..., i]
+        assert_normal(draws, mean[i], np.sqrt(covariance[i, i]))
+    at_one = idata.posterior["at_one"].values
+    np.testing.assert_allclose(at_one, idata.posterior["beta"].values.sum(-1))
+    assert_normal(at_one, mean.sum(), np.sqrt(covariance.sum()))
+
+
+def test_every_transform_samples_its_own_distribution():
+    with pm.Model() as model:
+        pm.Gamma("gamma", 3.0, 2.0)
+        pm.Beta("beta", 2.0, 3.0)
+        pm.Uniform("uniform", -2.0, 5.0)
+        pm.Dirichlet("simplex", np.array([1.0, 2.0, 3.0]))
+        pm.VonMises("angle", 0.5, 10.0)
+        pm.Bound(pm.Normal, lower=1.0)("bounded", 0.0, 1.0)
+        pm.TFDensity(
+            "positive",
+            lambda x: -x,
+            shape=2,
+            transform=pm.distributions.transforms.log,
+        )
+    posterior = sample(model, 2000).posterior
+    for draws, cdf in (
+        (posterior["gamma"], stats.gamma(3, 0, 0.5).cdf),
+        (posterior["beta"], stats.beta(2, 3).cdf),
+        (posterior["uniform"], stats.uniform(-2, 7).cdf),
+        (posterior["simplex"][..., 0], stats.beta(1, 5).cdf),
+        (posterior["simplex"][..., 2], stats.beta(3, 3).cdf),
+        (posterior["angle"], stats.vonmises(10, 0.5).cdf),
+        (posterior["bounded"], stats.truncnorm(1, np.inf).cdf),
+        (posterior["positive"][..., 1], stats.expon().cdf),
+    ):
+        values = draws.values
+        thin = values.ravel()[:: int(np.ceil(values.size / az.ess(values)))]
+        assert stats.kstest(thin, cdf).pvalue > 1e-4
+    np.testing.assert_allclose(posterior["simplex"].sum(axis=-1), 1.0)
+
+
+def test_inference_data_has_what_pm_sample_gives(line):
+    ours = sample(line, 100, keep_untransformed=True, discard_tuned_samples=False)
+    with line:
+        theirs = pm.sample(
+            100,
+            tune=10,
+            chains=2,
+            cores=1,
+            progressbar=False,
+            return_inferencedata=True,
+            compute_convergence_checks=False,
+        )
+    for group in ("posterior", "log_likelihood", "observed_data", "constant_data"):
+        assert set(ours[group].data_vars) == set(theirs[group].data_vars), group
+        for name, array in theirs[group].data_vars.items():
+            assert ours[group][name].dims == array.dims
+            assert ours[group][name].shape == array.shape
+            assert ours[group][name].dtype == array.dtype
+            for dim in array.dims:
+                np.testing.assert_array_equal(ours[group][name][dim], array[dim])
+    for group in ("observed_data", "constant_data"):
+        assert ours[group].equals(theirs[group])
+    known = {"diverging", "tree_depth", "n_steps", "energy", "step_size", "acceptance_rate", "lp"}
+    assert set(ours.sample_stats) == known
+    assert known <= {*theirs.sample_stats, "n_steps"}
+    assert ours.warmup_posterior["beta"].shape == (2, 500, 2)
+    assert ours.warmup_sample_stats["lp"].shape == (2, 500)
+    attrs = ours.posterior.attrs
+    assert attrs["tuning_steps"] == 500 and attrs["sampling_time"] > 0
+    assert attrs["tensorflow_version"] == tf.__version__
+    assert attrs["pymc3_tf_version"] == pymc3_tf.__version__
+    assert attrs["inference_library"] == "pymc3" and "tensorflow_probability_version" in attrs
+
+
+def test_statistics_and_log_likelihood_belong_to_the_draws(line):
+    idata = sample(line, 50)
+    logp, pointwise = line.fn(line.logpt), line.y.logp_elemwise
+    for chain in range(2):
+        for draw in (0, 49):
+            point = {"beta": idata.posterior["beta"].values[chain, draw]}
+            at = {"chain": chain, "draw": draw}
+            np.testing.assert_allclose(idata.sample_stats["lp"].sel(**at), logp(point))
+            np.testing.assert_allclose(idata.log_likelihood["y"].sel(**at), pointwise(point))
+    assert idata.log_likelihood["y"].dims == ("chain", "draw", "point")
+    likelihood = stats.norm(idata.posterior["beta"].values @ np.stack([X**0, X]), 0.5)
+    np.testing.assert_allclose(idata.log_likelihood["y"], likelihood.logpdf(Y))
+
+
+def test_log_likelihood_of_named_variables_only():
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        pm.Normal("y", x, 1.0, observed=np.ones(3))
+        pm.Normal("z", x, 1.0, observed=np.ma.masked_invalid([1.0, np.nan]))
+    idata = sample(model, 20, idata_kwargs={"log_likelihood": ["z"]})
+    assert list(idata.log_likelihood) == ["z"]
+    assert np.isnan(idata.log_likelihood["z"][..., 1]).all()
+    assert idata.posterior["z_missing"].shape == (2, 20, 1)
+    assert not hasattr(sample(model, 20, idata_kwargs={"log_likelihood": False}), "log_likelihood")
+
+
+def test_large_log_likelihood_is_left_out_unless_asked_for(line, monkeypatch, caplog):
+    monkeypatch.setattr("pymc3_tf.sampling._LOG_LIKELIHOOD_NUMBERS", 1000)
+    caplog.set_level(logging.INFO, "pymc3")
+    assert not hasattr(sample(line, 50), "log_likelihood")
+    assert "log likelihood of 20 observations for 100 draws is left out" in caplog.text
+    assert "idata_kwargs={'log_likelihood': True}" in caplog.text
+    asked = sample(line, 50, idata_kwargs={"log_likelihood": True})
+    assert asked.log_likelihood["y"].shape == (2, 50, 20)
+
+
+def test_variables_on_the_unconstrained_scale_on_request():
+    with pm.Model() as model:
+        pm.HalfNormal("sigma", 1.0, shape=2)
+    assert list(sample(model, 20).posterior) == ["sigma"]
+    posterior = sample(model, 20, keep_untransformed=True).posterior
+    np.testing.assert_allclose(posterior["sigma_log__"], np.log(posterior["sigma"].values))
+
+
+def test_same_seed_same_draws_in_any_number_of_threads(line):
+    first, second, other = (
+        sample(line, 50, cores=cores, random_seed=seed).posterior["beta"].values
+        for cores, seed in ((1, 7), (2, 7), (2, 8))
+    )
+    np.testing.assert_array_equal(first, second)
+    assert not np.isclose(first, other).any()
+    assert not np.isclose(first[0], first[1]).any()
+    swapped = sample(line, 50, random_seed=[2, 1]).posterior["beta"].values
+    plain = sample(line, 50, random_seed=[1, 2]).posterior["beta"].values
+    np.testing.assert_array_equal(swapped[::-1], plain)
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """The programs that were compiled since the test began."""
+    made = []
+
+    class Counted(nuts.Program):
+        def __init__(self, *args, **kwargs):
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(nuts, "Program", Counted)
+    return made
+
+
+def test_a_model_is_compiled_once(programs):
+    model = line_model()
+    sample(model, 20)
+    sample(model, 30, tune=10, chains=3, target_accept=0.9, random_seed=4)
+    assert len(programs) == 1
+    with model:
+        pm.set_data({"x": 10 * X, "y_data": Y + 1})
+    idata = sample(model, 1000)
+    assert len(programs) == 1
+    mean, covariance = line_posterior(Y + 1, 10 * X)
+    for i in range(2):
+        draws = idata.posterior["beta"].values[..., i]
+        assert_normal(draws, mean[i], np.sqrt(covariance[i, i]))
+    np.testing.assert_array_equal(idata.observed_data["y"], Y + 1)
+
+
+def test_data_of_another_shape_and_new_variables_are_compiled_anew(programs):
+    model = line_model()
+    sample(model, 20)
+    with model:
+        pm.set_data({"x": X[:5], "y_data": Y[:5]})
+    mean, covariance = line_posterior(Y[:5], X[:5])
+    draws = sample(model, 1000, idata_kwargs={"dims": {"y": ["five"]}}).posterior["beta"]
+    assert len(programs) == 2
+    assert_normal(draws.values[..., 0], mean[0], np.sqrt(covariance[0, 0]))
+    with model:
+        pm.Normal("more")
+    assert "more" in sample(model, 20, idata_kwargs={"dims": {"y": ["five"]}}).posterior
+    assert len(programs) == 3
+
+
+def test_a_sampled_model_is_pickled_without_its_program(line):
+    sample(line, 20)
+    copy = pickle.loads(pickle.dumps(line))
+    first, second = (sample(m, 20).posterior["beta"].values for m in (line, copy))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_float32_graph_inside():
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        y = tf.TensorSpec([], tf.float32)
+        square = pymc3_tf.TensorFlowOp(lambda v: tf.square(v - 1.0), [y])
+        pm.Potential("likelihood", -0.5 * square(tt.cast(x, "float32")))
+    assert_normal(sample(model).posterior["x"].values, 0.5, np.sqrt(0.5))
+
+
+def test_start_is_where_chains_begin():
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, 1e6)
+        pm.Lognormal("z", 0.0, 1e6)
+    starts = [{"x": 1e4, "z": 1e-100}, {"x": -1e4}]
+    for init, near in (("adapt_diag", 20.0), ("jitter+adapt_diag", 21.0)):
+        idata = sample(model, 5, tune=0, init=init, start=starts, max_treedepth=1)
+        x = idata.posterior["x"].values
+        assert np.abs(x - [[1e4], [-1e4]]).max() < near * 5
+        assert np.abs(np.log(idata.posterior["z"].values[0]) + 230).max() < near * 5
+
+
+def test_jitter_avoids_points_of_no_density():
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Potential("right", tt.switch(x > 0.3, 0.0, -np.inf))
+    draws = sample(model, 500, chains=8, cores=2).posterior["x"].values
+    assert (draws > 0.3).all()
+
+
+def test_divergences_and_depth_are_reported(caplog):
+    with pm.Model() as funnel:
+        v = pm.Normal("v", 0.0, 3.0)
+        pm.Normal("x", 0.0, tt.exp(v / 2), shape=9)
+    with caplog.at_level(logging.WARNING, "pymc3"):
+        idata = sample(funnel, 500)
+        assert "draws diverged" in caplog.text and "Increase target_accept (now 0.8)" in caplog.text
+        assert int(idata.sample_stats["diverging"].sum()) > 0
+        caplog.clear()
+        sample(line_model(), 200, max_treedepth=1)
+        assert "reached max_treedepth=1" in caplog.text
+        caplog.clear()
+        with pm.Model() as bimodal:
+            x = pm.Flat("x")
+            pm.Potential("two", tt.log(tt.exp(-0.5 * (x - 9) ** 2) + tt.exp(-0.5 * (x + 9) ** 2)))
+        sample(bimodal, 300, start=[{"x": 9.0}, {"x": -9.0}])
+        assert "rhat statistic is larger than 1.4" in caplog.text
+        caplog.clear()
+        sample(funnel, 500, compute_convergence_checks=False)
+        assert not caplog.text
+
+
+def test_progress_bar_shows_speed_and_divergences(line, capsys):
+    sample(line, 50, progressbar=True)
+    shown = capsys.readouterr().out
+    assert "100.00% [1100/1100" in shown
+    assert "draws/s, 0 divergences" in shown
+    sample(line, 50)
+    assert not capsys.readouterr().out
+
+
+def test_interruption_returns_the_draws_so_far(caplog):
+    model = line_model()
+    sample(model, 10)
+    timer = threading.Timer(1.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with caplog.at_level(logging.WARNING, "pymc3"):
+        idata = sample(model, 100_000_000, compute_convergence_checks=False)
+    timer.join()
+    draws = idata.posterior["beta"].values
+    assert 1000 < draws.shape[1] < 100_000_000
+    assert "interrupted" in caplog.text
+    mean, covariance = line_posterior()
+    assert_normal(draws[:, :20_000, 0], mean[0], np.sqrt(covariance[0, 0]))
+
+
+# -- what cannot work -------------------------------------------------------------------------
+
+
+def test_discrete_variables_are_refused_with_the_way_out():
+    with pm.Model() as model:
+        k = pm.Poisson("k", 3.0)
+        pm.Normal("x", k, 1.0)
+    with pytest.raises(DiscreteVariableError, match="'k' are discrete.*pm.sample()"):
+        sample(model)
+
+
+def test_density_that_xla_cannot_compile_is_named():
+    def logp(value):
+        # Strings are nothing that XLA knows.
+        digits = tf.strings.to_number(tf.strings.as_string(tf.stop_gradient(value)), tf.float64)
+        return -0.5 * tf.square(value) + 0.0 * digits
+
+    with pm.Model() as model:
+        pm.Normal("fine")
+        pm.TFDensity("odd", logp)
+    text = r"XLA cannot compile the TensorFlow part of 'odd': .*pm.sample\(\)"
+    with pytest.raises(CompilationError, match=text):
+        sample(model)
+
+
+def test_op_without_a_translation_is_named():
+    @as_op(itypes=[tt.dscalar], otypes=[tt.dscalar])
+    def mystery(x):
+        return x
+
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        pm.Potential("odd", mystery(x))
+    with pytest.raises(NotImplementedError, match="mystery.*tf_funcify.register"):
+        sample(model)
+
+
+def test_start_without_density_is_explained():
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        pm.Uniform("outside", 0.0, 1.0, observed=2.0)
+    with pytest.raises(pm.exceptions.SamplingError, match="Initial evaluation(.|\n)*outside.*-inf"):
+        sample(model)
+    with pm.Model() as model:
+        x = pm.Normal("x")
+        pm.Potential("nowhere", tt.log(-(x**2)))
+    with pytest.raises(StartError, match="chain 0 cannot start: its log density is nan"):
+        sample(model)
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"draws": 0}, "draws is 0. Give an integer of 1 or more"),
+        ({"tune": -1}, "tune is -1. Give an integer of 0 or more"),
+        ({"chains": 1.5}, "chains is 1.5. Give an integer"),
+        ({"max_treedepth": 0}, "max_treedepth is 0"),
+        ({"target_accept": 1.0}, "target_accept is 1.0. Give a rate between 0 and 1"),
+        ({"init": "advi"}, "init is 'advi'. Give one of 'jitter.adapt_diag'.*pm.sample"),
+        ({"chain_method": "pmap"}, "chain_method is 'pmap'. Give 'parallel'.*'vectorized'"),
+        ({"idata_kwargs": {"dim": 3}}, "idata_kwargs has dim. Give coords, dims or log_likelihood"),
+        ({"start": {"alpha": 0.0}}, "start has 'alpha', which is not a variable.*beta"),
+        ({"start": [{}]}, "start has 1 points for 2 chains"),
+        ({"random_seed": [1]}, "random_seed: 1 seeds for 2 chains"),
+    ],
+)
+def test_arguments_out_of_range(line, options, text):
+    with pytest.raises(ValueError, match=text):
+        sample(line, **options)
+
+
+def test_tensorflow_probability_is_asked_for(line, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow_probability", None)
+    with pytest.raises(ImportError, match=r'pip install "pymc3-tf\[tfp\]"'):
+        sample(line_model())
+
+
+def test_no_model():
+    with pytest.raises(TypeError, match="No model on context stack"):
+        pymc3_tf.sample()
