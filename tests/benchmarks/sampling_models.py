@@ -150,10 +150,9 @@ class Outliers:
 
     def plain(self):
         m, b, P_b, Y_b, V_b = self.parameters()
-        # One weight for each point: pm.Mixture takes a vector of weights for the same components.
-        weights = pm.math.stack([1 - P_b, P_b]) * np.ones((len(self.x), 1))
         foreground = pm.Normal.dist(m * self.x + b, self.sigma_y)
-        background = pm.Normal.dist(Y_b, pm.math.sqrt(V_b + self.sigma_y**2))
+        background = pm.Normal.dist(Y_b + 0 * self.x, pm.math.sqrt(V_b + self.sigma_y**2))
+        weights = pm.math.stack([1 - P_b, P_b])
         pm.Mixture("y", weights, [foreground, background], observed=self.y)
 
     def density(self):

@@ -100,15 +100,20 @@ class NumPyro:
     """NumPyro's NUTS, one device for each chain."""
 
     def __init__(self, model, draws, tune, target_accept):
-        kernel = infer.NUTS(MODELS[model](), target_accept_prob=target_accept)
-        self.mcmc = infer.MCMC(
-            kernel, num_warmup=tune, num_samples=draws, num_chains=2, progress_bar=False
-        )
+        declared = MODELS[model]()
+
+        def chain(key):
+            kernel = infer.NUTS(declared, target_accept_prob=target_accept)
+            mcmc = infer.MCMC(kernel, num_warmup=tune, num_samples=draws, progress_bar=False)
+            mcmc.run(key, extra_fields=("energy", "num_steps", "diverging"))
+            return mcmc.get_samples(), mcmc.get_extra_fields()
+
+        # MCMC(num_chains=2) does the same, but compiles it again for each run.
+        self.chains = jax.pmap(chain)
 
     def sample(self, seed):
         """Return the draws by name, shape (chains, draws, ...)."""
-        self.mcmc.run(jax.random.PRNGKey(seed), extra_fields=("energy", "num_steps", "diverging"))
-        found = self.mcmc.get_samples(group_by_chain=True)
+        found, _ = jax.device_get(self.chains(jax.random.split(jax.random.PRNGKey(seed), 2)))
         return {name: np.asarray(array) for name, array in found.items()}, None
 
 
