@@ -1,4 +1,4 @@
-"""Markov chains: warmup, threads, progress and interruption around the compiled sampler of ``nuts``.
+"""Markov chains: warmup, threads, progress and interruption, around the sampler of ``nuts``.
 
 Chains are advanced in turns of a fraction of a second, one thread per core (XLA releases the
 interpreter's lock). Turns depend on the clock, draws do not: they are decided by seeds and starts.
@@ -33,15 +33,19 @@ class Phase(NamedTuple):
     ----------
     length : int
         Number of draws.
-    tunes : bool
-        Whether the step size is adapted, starting afresh.
     learns : bool
         Whether the metric is set to the covariance of these draws after them.
+    before : int
+        Draws of earlier phases from which the adaptation of the step size goes on; it starts
+        afresh if there are none.
+    adaptation : int
+        Draws after which the step size is settled, counted as ``before`` is; zero if it already is.
     """
 
     length: int
-    tunes: bool
-    learns: bool
+    learns: bool = False
+    before: int = 0
+    adaptation: int = 0
 
 
 def warmup(tune: int) -> List[Phase]:
@@ -49,6 +53,10 @@ def warmup(tune: int) -> List[Phase]:
 
     The step size alone is adapted at the beginning and at the end; in between the metric is learnt
     in windows, each twice as long as the one before, and the last one up to where the end begins.
+
+    One thing is not Stan's. At the end the adaptation of the step size goes on from the last window
+    instead of starting afresh: what fifty draws settle for tends to be too small, and costs
+    leapfrog steps. If that window still had the unit metric, its step size says nothing.
 
     Examples
     --------
@@ -58,20 +66,25 @@ def warmup(tune: int) -> List[Phase]:
     [15, 75, 10]
     """
     if tune < 20:
-        return [Phase(tune, True, False)] if tune else []
+        return [Phase(tune, adaptation=tune)] if tune else []
     initial, window, final = _INITIAL, _WINDOW, _FINAL
     if tune < initial + window + final:
         initial, final = int(0.15 * tune), int(0.1 * tune)
         window = tune - initial - final
-    phases = [Phase(initial, True, False)]
+    lengths = []
     left = tune - initial - final
     while left:
         # A window takes what remains if the next one, twice as long, would not fit.
-        length = left if left < 3 * window else window
-        phases.append(Phase(length, True, True))
-        left -= length
+        lengths.append(left if left < 3 * window else window)
+        left -= lengths[-1]
         window *= 2
-    return [*phases, Phase(final, True, False)]
+    before = lengths[-1] if len(lengths) > 1 else 0
+    return [
+        Phase(initial, adaptation=initial),
+        *(Phase(length, True, adaptation=length) for length in lengths[:-1]),
+        Phase(lengths[-1], True, adaptation=lengths[-1] + (final if before else 0)),
+        Phase(final, before=before, adaptation=before + final),
+    ]
 
 
 def factor_of_covariance(positions: np.ndarray, dense: bool) -> np.ndarray:
@@ -112,15 +125,18 @@ def chain_seeds(random_seed: Union[None, int, Sequence[int]], chains: int) -> np
         If there are not as many seeds as chains.
     """
     if random_seed is None or np.ndim(random_seed) == 0:
-        words = np.random.SeedSequence(random_seed).generate_state(2 * chains)
-    else:
-        seeds = list(random_seed)  # type: ignore[arg-type]
-        if len(seeds) != chains:
-            raise ValueError(
-                f"random_seed: {len(seeds)} seeds for {chains} chains. Give one seed for each "
-                "chain, or one integer for all."
-            )
-        words = np.concatenate([np.random.SeedSequence(s).generate_state(2) for s in seeds])
+        return _words(random_seed, chains)
+    seeds = list(random_seed)  # type: ignore[arg-type]
+    if len(seeds) != chains:
+        raise ValueError(
+            f"random_seed: {len(seeds)} seeds for {chains} chains. Give one seed for each chain, "
+            "or one integer for all."
+        )
+    return np.concatenate([_words(seed, 1) for seed in seeds])
+
+
+def _words(entropy: Any, chains: int) -> np.ndarray:
+    words = np.random.SeedSequence(entropy).generate_state(2 * chains)
     return words.view(np.int32).reshape(chains, 2)
 
 
@@ -218,11 +234,11 @@ class _Chain:
     def _call(self) -> None:
         phase = self.phases[self._phase]
         control = Control(
-            index=self.made,
+            first=self.made,
             number=min(phase.length - self._step, self._program.rows),
             leapfrogs=self._leapfrogs,
-            step=self._step,
-            adaptation=phase.length if phase.tunes else 0,
+            step=phase.before + self._step,
+            adaptation=phase.adaptation,
         )
         begin = time.perf_counter()
         target_accept, seed = self._fixed
@@ -231,11 +247,11 @@ class _Chain:
         )
         n_steps = block[..., COLUMNS.index("n_steps") - len(COLUMNS)].reshape(len(block), -1)
         pace = (time.perf_counter() - begin) / n_steps.max(axis=1).sum()
-        self._leapfrogs = int(np.clip(_TURN / pace, 1, 2**30))
+        self._leapfrogs = int(min(max(_TURN / pace, 1), 2**30))
         self.blocks[self._phase].append(block)
         self.made += len(block)
         self._step += len(block)
-        if not phase.tunes:
+        if not phase.adaptation:
             self.divergences += block[..., COLUMNS.index("diverging") - len(COLUMNS)].sum(0, int)
         if self._step == phase.length:
             self._finish(phase)
@@ -248,7 +264,7 @@ class _Chain:
         self._phase += 1
         self._step = 0
         self.finished = self._phase == len(self.phases)
-        if not self.finished and self.phases[self._phase].tunes:
+        if not self.finished and not self.phases[self._phase].before:
             step_size = self._state.averaging.numpy()[..., 0]
             self._state = self._state._replace(averaging=averaging_from(step_size))
 
@@ -303,6 +319,8 @@ def sample(
 
     Raises
     ------
+    ValueError
+        If an argument does not fit the program or the others.
     StartError
         If the log density or its gradient is not finite at a start.
     KeyboardInterrupt
@@ -319,21 +337,17 @@ def sample(
     (2, 100, 3)
     """
     starts = np.array(starts, float)
-    number = len(starts)
-    phases = [*warmup(tune), Phase(draws, False, False)]
+    _require_fitting(program, starts, draws, tune)
+    phases = [*warmup(tune), Phase(draws)]
     constants = [tf.constant(array) for array in data]
-    seeds = chain_seeds(random_seed, number)
-    groups = [slice(None)] if program.batch else list(range(number))
+    seeds = chain_seeds(random_seed, len(starts))
+    first = range(len(starts))
+    if program.batch:
+        # One chain, as far as all that follows is concerned.
+        starts, seeds, first = starts[None], _words(seeds.view(np.uint32).ravel(), 1), range(1)
     chains = [
-        _Chain(
-            program,
-            _start(program, starts[group], constants, 0 if program.batch else group),
-            seeds[0] if program.batch else seeds[group],
-            phases,
-            target_accept,
-            constants,
-        )
-        for group in groups
+        _Chain(program, _start(program, *at, constants), seed, phases, target_accept, constants)
+        for at, seed in zip(zip(starts, first), seeds)
     ]
     interrupted = False
     try:
@@ -345,13 +359,26 @@ def sample(
     return _collect(program, chains, keep_warmup, interrupted)
 
 
+def _require_fitting(program: Program, starts: np.ndarray, draws: int, tune: int) -> None:
+    chains = program.batch[0] if program.batch else len(starts)
+    if starts.ndim != 2 or not len(starts) or starts.shape != (chains, program.size):
+        raise ValueError(
+            f"starts: shape {starts.shape} does not fit. Give one row for each of "
+            f"{chains or 'at least one'} chains, with {program.size} elements."
+        )
+    if draws < 1 or tune < 0:
+        raise ValueError(
+            f"draws={draws}, tune={tune}: give at least one draw, and a warmup of zero or more."
+        )
+
+
 def _available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _start(program: Program, position: np.ndarray, data: Sequence[tf.Tensor], first: int) -> State:
+def _start(program: Program, position: np.ndarray, first: int, data: Sequence[tf.Tensor]) -> State:
     lp, gradient = program.evaluate(position, data)
     _require_finite(np.atleast_1d(lp), np.atleast_2d(gradient), first)
     # As in PyMC3; the first draws of the warmup take it wherever it belongs.

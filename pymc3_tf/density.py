@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -12,13 +13,14 @@ import theano
 import theano.tensor as tt
 from pymc3.distributions.distribution import _Unpickling, draw_values
 from pymc3.model import pandas_to_array
+from pymc3.theanof import floatX
 from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Given, feed_for, given_by
+from pymc3_tf.feeds import Given, feed_for, given_by, is_masked
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.predictive import DistributionLogProb, DistributionSample, Sampler
 from pymc3_tf.program import Feed, Program
@@ -111,7 +113,8 @@ class TFDensity(pm.Continuous):
             logp, kwargs.pop("distribution", None), kwargs.get("random")
         )
         # One private copy of the data serves TensorFlow, Theano and PyMC3.
-        feeds = [g._replace(source=_private(g.source)) for g in given_by(feed_dict, "feed_dict")]
+        feeds = given_by(feed_dict, "feed_dict", masked=True)
+        feeds = [g._replace(source=_private(g.source)) for g in feeds]
         value = _find_value(logp, given_by(params, "params"), feeds, value)
         observed = kwargs.pop("observed", None)
         data = [g for g in feeds if value is not None and same_key(g.key, value)]
@@ -193,6 +196,8 @@ class TFDensity(pm.Continuous):
         self.testval = initval if initval is not None else testval
         if self.testval is None:
             self.testval = _start(tuple(self.shape), transform)
+        if transform is not None:
+            _check_jacobian(transform, len(self.shape))
         self._programs: Dict[Any, Program] = {}
         if _data is None:
             test_value = self.default() * np.ones(self.shape)
@@ -307,8 +312,20 @@ class TFDensity(pm.Continuous):
             )
         return feed_for(self.fed, sample)
 
+    def __iter__(self) -> Any:
+        # Where a component has no mean, pm.Mixture takes it for a list of components that have, and
+        # does without means only for an AttributeError.
+        raise AttributeError("a TFDensity has no mean, and is no list of distributions")
+
     def _distr_parameters_for_repr(self) -> List[str]:
-        return []
+        return [g.label for g in self.given if g.argument == "params"]
+
+    def _str_repr(self, name: Any = None, dist: Any = None, formatting: str = "plain") -> str:
+        # PyMC3 looks the parameters up as attributes, where they could get in the way of others.
+        parameters: Any = SimpleNamespace(_distr_name_for_repr=self._distr_name_for_repr)
+        for g in self.given:
+            setattr(parameters, g.label, tt.as_tensor_variable(g.source))
+        return super()._str_repr(name, parameters, formatting)
 
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs.
@@ -342,8 +359,8 @@ class TFDensity(pm.Continuous):
     def _program_for(self, value: Any) -> Program:
         """Return the program for a value, which is made resident if it is constant."""
         program, spec = self.program, self.program.inputs[0]
-        if spec.shape is not None and len(spec.shape) != value.ndim:
-            shape = tuple(value.data.shape) if isinstance(value, Constant) else (None,) * value.ndim
+        shape = value.data.shape if isinstance(value, Constant) else _broadcast_shape(value)
+        if spec.shape is not None and _broadcasts(shape, spec.shape):
             program = self._programs.get(shape) or self._capture(shape, None)
             self._programs[shape] = program
         if isinstance(value, Constant):
@@ -369,8 +386,8 @@ class TFDensity(pm.Continuous):
             {spec.node: g.source for spec, g in zip(program.inputs[free:], arrays)}
         )
         tests = ([test_value] if value else []) + [_test_value(g.source) for g in variables]
-        if value and test_value is not None:
-            shape = np.shape(test_value)
+        # Without a test value, it is a component of a mixture: its value may broadcast.
+        shape = (None,) * len(shape or ()) if test_value is None else np.shape(test_value)
         return _checked(program, shape if value else None, tests)
 
 
@@ -428,7 +445,9 @@ def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
     if output.shape is None:
         output = dataclasses.replace(output, shape=(None,) * len(shape))
     if value_shape is not None and len(shape) == len(value_shape) > 0:
-        output = dataclasses.replace(output, like=program.inputs[0].node)
+        value = program.inputs[0]
+        if value.shape is None or not _broadcasts(value.shape, shape):
+            output = dataclasses.replace(output, like=value.node)
     return program.with_output(output)
 
 
@@ -438,8 +457,17 @@ def _static_shape(source: Any) -> Shape:
         return np.shape(source)
     test_value = _test_value(source)
     if test_value is None or any(isinstance(v, SharedVariable) for v in graph_inputs([source])):
-        return tuple(1 if b else None for b in source.broadcastable)
+        return _broadcast_shape(source)
     return np.shape(test_value)
+
+
+def _broadcast_shape(variable: Any) -> Tuple[Optional[int], ...]:
+    return tuple(1 if b else None for b in variable.broadcastable)
+
+
+def _broadcasts(shape: Sequence[Optional[int]], other: Sequence[Optional[int]]) -> bool:
+    """Whether arrays of a shape have to be broadcast to become the other."""
+    return len(shape) != len(other) or any(n == 1 and m != 1 for n, m in zip(shape, other))
 
 
 def _test_value(source: Any) -> Any:
@@ -458,16 +486,27 @@ def _value_dtype(dtype: Optional[str]) -> str:
 
 
 def _start(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
-    """Return zero, or where a transform sends zero: it lies inside the support."""
+    """Return zero, or where a transform sends zero: a point inside of the support."""
     zeros = np.zeros(shape, theano.config.floatX)
     if transform is None:
         return zeros
+    # Through test values, because the bounds may be variables of the model.
+    with theano.config.change_flags(compute_test_value="raise"):
+        start = _test_value(transform.backward(tt.as_tensor_variable(zeros)))
+    # A simplex has one coordinate less when it is transformed, and may have zero on its boundary.
+    return start if start.shape == shape else zeros + floatX(1 / shape[-1])
+
+
+def _check_jacobian(transform: Any, ndim: int) -> None:
+    """Refuse a Jacobian determinant that PyMC3 would add more than once."""
     with theano.config.change_flags(compute_test_value="off"):
-        start = transform.backward(tt.as_tensor_variable(zeros)).eval()
-        if start.shape != shape:
-            # A simplex has one coordinate less when it is transformed.
-            start = transform.backward(tt.as_tensor_variable(zeros[..., :-1])).eval()
-    return start
+        jacobian = transform.jacobian_det(tt.TensorType(theano.config.floatX, [False] * ndim)())
+    if jacobian.ndim < ndim - 1:
+        raise DeclarationError(
+            f"jacobian_det of the transform {transform.name!r} has {jacobian.ndim} dimensions, and "
+            f"the value has {ndim}: PyMC3 would count it once for each row. Return one number for "
+            "each element, or for each vector along the last axis."
+        )
 
 
 def _likelihood_data(feeds: Sequence[Given]) -> Any:
@@ -476,7 +515,8 @@ def _likelihood_data(feeds: Sequence[Given]) -> Any:
 
 
 def _private(source: Any) -> Any:
-    return Feed.of("", source).array if isinstance(source, np.ndarray) else source
+    plain = isinstance(source, np.ndarray) and not is_masked(source)
+    return Feed.of("", source).array if plain else source
 
 
 def _resident(observed: Any, logp: Any, value: Any) -> Any:

@@ -22,13 +22,22 @@ class Given(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What the user calls it."""
-        key = self.key
-        return key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
+        """Name of the argument, or of the tensor or variable."""
+        return label_of(self.key)
 
 
-def given_by(entries: Optional[Mapping[Any, Any]], argument: str) -> List[Given]:
-    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array."""
+def label_of(key: Any) -> str:
+    """Return the name of a key, as the user wrote it."""
+    return key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
+
+
+def given_by(
+    entries: Optional[Mapping[Any, Any]], argument: str, masked: bool = False
+) -> List[Given]:
+    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
+
+    Masked arrays stay what they are if they are allowed.
+    """
     if entries is None:
         return []
     if not isinstance(entries, Mapping):
@@ -39,9 +48,16 @@ def given_by(entries: Optional[Mapping[Any, Any]], argument: str) -> List[Given]
     # tensor.ref() is how TensorFlow 2 makes a key of a tensor.
     keys = [key.deref() if hasattr(key, "deref") else key for key in entries]
     return [
-        Given(key, _source(value, key, argument), argument)
+        Given(
+            key, value if masked and is_masked(value) else _source(value, key, argument), argument
+        )
         for key, value in zip(keys, entries.values())
     ]
+
+
+def is_masked(value: Any) -> bool:
+    """Whether some entries are masked: values that PyMC3 samples."""
+    return np.ma.is_masked(value)
 
 
 def _source(value: Any, key: Any, argument: str) -> Any:
@@ -49,8 +65,8 @@ def _source(value: Any, key: Any, argument: str) -> Any:
         value = value.data
     if isinstance(value, Variable):
         return value
-    label = key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
-    if np.ma.is_masked(value):
+    label = label_of(key)
+    if is_masked(value):
         raise DeclarationError(
             f"{argument}: {label!r} has masked entries, which only the observed value can have. "
             "Fill them in, or make them variables of the model."

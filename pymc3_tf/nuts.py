@@ -13,6 +13,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
+from pymc3_tf import grappler
+
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
 _BUFFER_DRAWS = 1 << 12
@@ -21,7 +23,6 @@ _BUFFER_DRAWS = 1 << 12
 COLUMNS = ("lp", "energy", "acceptance_rate", "step_size", "n_steps", "diverging")
 
 
-@functools.lru_cache(maxsize=None)
 def tensorflow_probability() -> Any:
     """Import TensorFlow Probability, which is an extra.
 
@@ -67,7 +68,7 @@ class Control(NamedTuple):
 
     Parameters
     ----------
-    index : int
+    first : int
         Number of the first draw, counted from the start of the chain; together with the seed it
         decides all random numbers.
     number : int
@@ -75,12 +76,12 @@ class Control(NamedTuple):
     leapfrogs : int
         How many leapfrog steps to begin the last draw within.
     step : int
-        Draws of the phase of warmup that were made before.
+        Draws that were made since the adaptation of the step size started.
     adaptation : int
-        Draws of the phase of warmup in all; zero for a step size that stays as it is.
+        Draws of this adaptation in all; zero for a step size that stays as it is.
     """
 
-    index: int
+    first: int
     number: int
     leapfrogs: int
     step: int
@@ -91,8 +92,7 @@ class _Momentum:
     """Momenta for a metric that is given by a factor of the covariance of the positions.
 
     TensorFlow Probability's own distributions do the same; without their constants the energy is
-    the one that PyMC3 and Stan report, and without their layers a program compiles in two thirds of
-    the time.
+    the one that PyMC3 and Stan report, and without their layers a program compiles faster.
     """
 
     dtype = [tf.float64]
@@ -115,6 +115,58 @@ class _Momentum:
         else:
             white = self.factor * momentum
         return -0.5 * tf.reduce_sum(tf.square(white), axis=-1)
+
+
+def _value_and_gradient(
+    logp: Callable[..., tf.Tensor], batch: bool, position: tf.Tensor, *data: tf.Tensor
+) -> Any:
+    def of_one(position: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
+
+    with tf.GradientTape() as tape:
+        tape.watch(position)
+        value = tf.vectorized_map(of_one, position) if batch else of_one(position)
+    return value, tape.gradient(value, position, unconnected_gradients="zero")
+
+
+def _inline(function: Any) -> Callable[..., Any]:
+    """Return a concrete function as one that adds its ops to the current graph, without calls.
+
+    Between the function that TensorFlow makes of the value and the one that it makes of the
+    gradient pass not only numbers but also permutations and the like, which XLA wants to know. Not
+    seeing where they come from, it takes all that goes into the call for constants, and compiles
+    the program anew whenever the metric or the data change.
+    """
+    graph_def = function.graph.as_graph_def()
+    library = graph_def.library.function
+    for marked in [*library, *graph_def.node, *(node for f in library for node in f.node_def)]:
+        # Of these marks the first two forbid inlining, and the last one breaks up loops.
+        for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
+            marked.attr.pop(mark, None)
+    inputs = [tensor.op.name for tensor in function.inputs]
+    outputs = [tensor.name for tensor in function.outputs]
+    graph_def = grappler.optimize(graph_def, [*inputs, *outputs], ["function"])
+    # Placeholders are left out, since XLA cannot compile them even where they stand unused.
+    nodes = [node for node in graph_def.node if node.name not in inputs]
+    for node in nodes:
+        node.attr.pop("_class", None)  # may say to be placed beside a placeholder
+        kept = [name for name in node.input if name.lstrip("^") not in inputs or name[0] != "^"]
+        node.input[:] = kept
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+    used = {name.split(":")[0] for node in nodes for name in node.input}
+
+    def build(*tensors: tf.Tensor) -> Any:
+        given = zip(inputs, [*tensors, *function.captured_inputs])
+        return tf.import_graph_def(
+            graph_def,
+            # An identity brings the tensor into the current graph, from those around it.
+            input_map={name: tf.identity(tensor) for name, tensor in given if name in used},
+            return_elements=outputs,
+            name="density",
+        )
+
+    return build
 
 
 class Block(NamedTuple):
@@ -143,8 +195,9 @@ class Program:
         The number n.
     data : sequence of tf.TensorSpec
         What else ``logp`` takes.
-    chains : int, optional
-        Make a program of a batch of so many chains. By default it is of one chain.
+    chains : int
+        Make a program of a batch of so many chains; zero for a program of one chain at a time.
+        XLA cannot compile the gradient of a batch of loops (``tf.while_loop``, ``tf.scan``).
     max_treedepth : int
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
     dense : bool
@@ -170,12 +223,16 @@ class Program:
         self.max_treedepth = max_treedepth
         self.rows = _BUFFER_NUMBERS // (max(chains, 1) * (size + len(COLUMNS)))
         self.rows = int(np.clip(self.rows, 8, _BUFFER_DRAWS))
-        self._logp = logp
-        function = functools.partial(tf.function, autograph=False, jit_compile=jit_compile)
         vector = tf.TensorSpec([*self.batch, size], tf.float64)
         scalar = tf.TensorSpec(self.batch, tf.float64)
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
         factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
+        self._value_and_gradient = _inline(
+            tf.function(
+                functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
+            ).get_concrete_function(vector, *data)
+        )
+        function = functools.partial(tf.function, autograph=False, jit_compile=jit_compile)
         self._evaluate = function(self._value_and_gradient).get_concrete_function(vector, *data)
         self._draw = function(self._make_draws).get_concrete_function(
             vector,
@@ -216,28 +273,23 @@ class Program:
         data : sequence of tf.Tensor
         """
         draws, number, *after = self._draw(
-            *map(tf.convert_to_tensor, state),
+            *state,
             factor,
             target_accept,
             seed,
             tf.constant(control, tf.int32),
             *data,
         )
-        return Block(draws.numpy()[: int(number)], State(*after))
+        # A copy of what was drawn; with a view of it the whole buffer would stay.
+        return Block(np.asarray(draws)[: int(number)].copy(), State(*after))
 
     def _log_density(self, data: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-        def logp(position: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(tf.cast(self._logp(position, *data), tf.float64), [])
+        @tf.custom_gradient
+        def logp(position: tf.Tensor) -> Any:
+            value, gradient = self._value_and_gradient(position, *data)
+            return value, lambda upstream: upstream[..., None] * gradient
 
-        if self.batch:
-            return lambda positions: tf.vectorized_map(logp, positions)
         return logp
-
-    def _value_and_gradient(self, position: tf.Tensor, *data: tf.Tensor) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(position)
-            lp = self._log_density(data)(position)
-        return lp, tape.gradient(lp, position, unconnected_gradients="zero")
 
     def _kernel(self, logp: Any, step_size: Any, target_accept: Any, adaptation: Any) -> Any:
         tfp = tensorflow_probability()
@@ -302,7 +354,7 @@ class Program:
                 error_sum=[error_sum],
                 log_averaging_step=[log_average],
             )
-            draw_seed = tf.random.experimental.stateless_fold_in(seed, plan.index + i)
+            draw_seed = tf.random.experimental.stateless_fold_in(seed, plan.first + i)
             position, after = kernel.one_step(position, before, seed=draw_seed)
             made = after.inner_results
             columns: Dict[str, Any] = {

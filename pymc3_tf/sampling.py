@@ -343,7 +343,10 @@ def _culprit(model: pm.Model, error: Exception) -> str:
                     f"XLA cannot compile the TensorFlow part of {variable.name!r}: "
                     f"{_first_line(found)} Use pm.sample(), which does not compile it."
                 )
-    return f"XLA cannot compile the model: {_first_line(error)} Use pm.sample()."
+    return (
+        f"XLA cannot compile the model: {_first_line(error)} Use pm.sample(), or, if it was asked "
+        "for chain_method='vectorized', chain_method='parallel'."
+    )
 
 
 def _first_line(error: Exception) -> str:

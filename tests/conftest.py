@@ -90,21 +90,30 @@ def calls():
     return Calls
 
 
-def logp_dlogp(model, point=None, offset=0.0):
-    """Value and gradient of a model's log density at its (shifted) test point."""
+def logp_dlogp_function(model):
+    """Compile a model's log density and gradient, as a function of a point and an offset."""
     function = model.logp_dlogp_function()
     function.set_extra_values({})
-    array = function.dict_to_array(point or model.test_point) + offset
-    value, gradient = function(array)
-    return float(value), np.array(gradient)
+
+    def evaluate(point=None, offset=0.0):
+        value, gradient = function(function.dict_to_array(point or model.test_point) + offset)
+        return float(value), np.array(gradient)
+
+    return evaluate
+
+
+def logp_dlogp(model, point=None, offset=0.0):
+    """Value and gradient of a model's log density at its (shifted) test point."""
+    return logp_dlogp_function(model)(point, offset)
 
 
 def assert_same_model(ours, theirs, offsets=(0.0, 0.1, -0.3), rtol=1e-10):
     """The log density and gradient of two models with the same variables are equal."""
     point = ours.test_point
+    ours, theirs = logp_dlogp_function(ours), logp_dlogp_function(theirs)
     for offset in offsets:
-        value, gradient = logp_dlogp(ours, point, offset)
-        expected, expected_gradient = logp_dlogp(theirs, point, offset)
+        value, gradient = ours(point, offset)
+        expected, expected_gradient = theirs(point, offset)
         np.testing.assert_allclose(value, expected, rtol=rtol)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=rtol, atol=1e-12)
 

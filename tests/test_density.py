@@ -453,18 +453,6 @@ def test_find_hessian_equals_the_builtin():
     np.testing.assert_allclose(results[0], results[1], rtol=1e-8)
 
 
-def test_advi_gives_the_fit_of_the_builtin():
-    fits = []
-    _, model = next(observed_in_three_ways())
-    with pm.Model() as theirs:
-        pm.Normal("y", pm.Normal("mu", 0.0, 1.0), 2.0, observed=DATA)
-    for each in (model, theirs):
-        with each:
-            fits.append(pm.fit(200, method="advi", random_seed=5, progressbar=False))
-    for ours, theirs in zip(*(fit.params for fit in fits)):
-        np.testing.assert_allclose(ours.eval(), theirs.eval(), rtol=1e-8, atol=1e-10)
-
-
 def test_nan_at_the_start_is_reported_by_name_as_pymc3_does():
     with pm.Model() as model:
         pm.TFDensity("culprit", lambda value: tf.math.log(value))

@@ -4,11 +4,12 @@ import functools
 import re
 from pathlib import Path
 
+import numpy as np
 import pymc3 as pm
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/index.md", "docs/declare.md"]
+PAGES = ["README.md", "docs/index.md", "docs/declare.md", "docs/sampling.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -23,9 +24,18 @@ def test_python_blocks_run(page, monkeypatch):
     for block in blocks:
         exec(compile(block, page, "exec"), scope)
     samples = scope.get("idata", scope.get("trace"))
-    if page != "docs/declare.md":
-        assert samples.posterior["m"].shape == (2, 10)
-        assert samples.log_likelihood["y"].shape == (2, 10, 50)
+    if page == "docs/sampling.md":
+        assert samples.posterior["m"].shape == (4, 1000)
+        np.testing.assert_allclose(
+            scope["doubled"].posterior["twice"], 2 * scope["doubled"].posterior["z"]
+        )
+        x = scope["x"]
+        shift = (scope["second"].posterior - scope["first"].posterior)["slope"].mean()
+        assert abs(float(shift) - x.sum() / (1 + (x**2).sum())) < 0.01
+    elif page != "docs/declare.md":
+        draws = 10_000 if page == "README.md" else 10
+        assert samples.posterior["m"].shape == (2, draws)
+        assert samples.log_likelihood["y"].shape == (2, draws, 50)
 
 
 def test_readme_has_the_two_commands():

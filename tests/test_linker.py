@@ -1008,6 +1008,31 @@ def test_models_have_the_same_density_under_xla(name):
     assert_same_log_density(model, name, jit_compile=True)
 
 
+@pytest.mark.parametrize(
+    "name", ["hierarchical_regression", "correlated_slopes", "tf_density", "tensorflow_op"]
+)
+def test_gradients_at_many_points_are_vectorized(name):
+    with pm.Model() as model:
+        MODELS[name]()
+    linked = link([model.logpt], model.vars)
+    values = [np.asarray(model.test_point[v.name]) + 0.1 for v in model.vars]
+    batch = [tf.constant(np.stack([x, 1.1 * x, 1.2 * x])) for x in values]
+
+    def at_one_point(point):
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            (value,) = linked(*point)
+        return [value, *tape.gradient(value, point)]
+
+    def at_all_points(*batch):
+        return tf.vectorized_map(at_one_point, list(batch))
+
+    got = tf.function(at_all_points, jit_compile=True, autograph=False)(*batch)
+    expected = zip(*[at_one_point([x[i] for x in batch]) for i in range(3)])
+    for array, one_by_one in zip(got, expected):
+        np.testing.assert_allclose(array, np.stack(one_by_one), rtol=1e-9, atol=1e-11)
+
+
 def test_deterministics_are_linked_as_well():
     with pm.Model() as model:
         _eight_schools()
@@ -1164,7 +1189,8 @@ def test_large_arrays_are_data_and_not_part_of_the_graph():
     linked = link([model.logpt], model.vars)
     assert sum(d.nbytes for d in linked.data) == 3 * x.nbytes
     data = [tf.constant(d) for d in linked.data]
-    concrete = tf.function(linked).get_concrete_function(tf.constant(0.5, tf.float64), data=data)
+    compiled = with_gradient(linked)
+    concrete = compiled.get_concrete_function(tf.constant(0.5, tf.float64), data=data)
     assert len(concrete.graph.as_graph_def().SerializeToString()) < x.nbytes
     value = tf.function(linked, jit_compile=True)(tf.constant(0.5, tf.float64), data=data)[0]
     np.testing.assert_allclose(value, model.logp({"a": 0.5}), rtol=1e-12)

@@ -140,7 +140,11 @@ def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
     derivative is infinite or no number there: the branch of a switch that is not taken contributes
     nothing, as it does in Theano after its rewrites.
 
+    For many points at once, take the gradient inside of ``tf.vectorized_map``: outside of it, the
+    gradients that programs and functions bring along are lost. Loops cannot be vectorized.
+
     An index that is out of bounds is an error in Theano. XLA takes the nearest element instead.
+    A loop that ends by a condition compiles if only its last step is used.
 
     Examples
     --------

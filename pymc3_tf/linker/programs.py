@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,13 @@ def _program(op: Any, node: Any) -> Callable[..., Any]:
 
     @tf.custom_gradient
     def inlined(*xs: Any) -> Any:
-        outputs = _build(program, xs)
+        # Taken now: when TensorFlow asks for the gradient, this trace is over.
+        data = {
+            id(feed.array): resident(feed.array)
+            for feed in program.feeds
+            if feed.array.nbytes > CONSTANT_BYTES
+        }
+        outputs = _build(program, xs, data)
 
         def gradient(*upstream: Any) -> List[Any]:
             # The program's own pullback: it was made where all of TensorFlow's gradients exist,
@@ -29,9 +35,11 @@ def _program(op: Any, node: Any) -> Callable[..., Any]:
             vjp = program.vjp()
             floating = [g for g, spec in zip(upstream, program.outputs) if spec.is_floating]
             if pullback.cotangents:
-                found = iter(_build(vjp, [*xs, *floating]) if vjp.outputs else [])
+                found = iter(_build(vjp, [*xs, *floating], data) if vjp.outputs else [])
             else:
-                found = iter([floating[0] * g for g in _build(vjp, xs)] if vjp.outputs else [])
+                found = iter(
+                    [floating[0] * g for g in _build(vjp, xs, data)] if vjp.outputs else []
+                )
             return [None if spec is None else next(found) for spec in pullback.gradients]
 
         return outputs, gradient
@@ -47,19 +55,16 @@ def _ensured(x: Any, spec: TensorSpec) -> Any:
     return x if spec.shape is None else tf.ensure_shape(x, spec.shape)
 
 
-def _build(program: Program, xs: Sequence[Any]) -> List[Any]:
+def _build(program: Program, xs: Sequence[Any], data: Mapping[int, Any]) -> List[Any]:
     nodes = [spec.node for spec in program.inputs] + [feed.node for feed in program.feeds]
-    feeds = [
-        resident(feed.array) if feed.array.nbytes > CONSTANT_BYTES else tf.constant(feed.array)
-        for feed in program.feeds
-    ]
+    feeds = [data.get(id(feed.array), feed.array) for feed in program.feeds]
 
     def build(*tensors: Any) -> List[Any]:
         return program.build(dict(zip(nodes, tensors)))
 
     # Programs are graphs: outside of a function, they get one of their own.
     place = tf.function(build, autograph=False) if tf.executing_eagerly() else build
-    return place(*xs, *feeds)
+    return place(*xs, *map(tf.convert_to_tensor, feeds))
 
 
 def compile_alone(program: Program) -> None:
@@ -73,7 +78,7 @@ def compile_alone(program: Program) -> None:
     both = program.value_and_vjp() if program.pullback else program
     shapes = [[n or 1 for n in spec.shape or ()] for spec in both.inputs]
     xs = [tf.ones(shape, spec.dtype) for shape, spec in zip(shapes, both.inputs)]
-    tf.function(lambda *x: _build(both, x), autograph=False, jit_compile=True)(*xs)
+    tf.function(lambda *x: _build(both, x, {}), autograph=False, jit_compile=True)(*xs)
 
 
 @tf_funcify.register(SplineWrapper)
