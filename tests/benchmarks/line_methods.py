@@ -23,6 +23,7 @@ v1 = tf.compat.v1
 
 NAMES = ("m", "b", "logs")
 
+
 def new_points(rng, count):
     """Return parameters near the truth, of shape (count, 3); no two are the same."""
     return TRUTH + rng.normal(scale=0.05, size=(count, 3))
