@@ -17,7 +17,6 @@ import datetime
 import gc
 import os
 import statistics
-import sys
 import time
 import warnings
 from pathlib import Path

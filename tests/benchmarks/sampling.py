@@ -51,13 +51,13 @@ METHODS = {
 # Their time is what PyMC3 says that sampling took: each call compiles anew.
 PM_SAMPLE = ("bridge", "pymc3", "density")
 BY_HAND = ("batched", "threads")
-ONLY = {"bridge": ("line_50", "line_1e5"), "windowed": ("line_50", "schools")}
+ONLY = {"bridge": ("line_50",), "windowed": ("line_50", "schools")}
 ONE_CHAIN = "xla_one_chain"
 
 # (draws, tune, rounds): of methods that compile the sampler, of those of pm.sample, and others.
 FULL = {
     "line_50": {"compiled": (10_000, 1000, 8), "pm_sample": (2000, 1000, 1)},
-    "line_1e5": {"compiled": (500, 300, 2), "pm_sample": (250, 250, 1), "bridge": (100, 200, 1)},
+    "line_1e5": {"compiled": (500, 300, 1), "pm_sample": (250, 250, 1)},
     "schools": {"compiled": (10_000, 1000, 5), "pm_sample": (2000, 1000, 1)},
     "correlated": {"compiled": (10_000, 1000, 4), "pm_sample": (1000, 1000, 1)},
     "logistic": {"compiled": (500, 300, 2), "pm_sample": (300, 300, 1)},
@@ -223,7 +223,7 @@ def summary_of(found, moments):
 
 def check_means(model, moments):
     """Assert that all methods find the same means, within Monte Carlo error."""
-    reference = next(iter(moments))
+    reference = "xla" if "xla" in moments else next(iter(moments))
     wanted = pooled(moments[reference])
     for method, found in moments.items():
         found = pooled(found)

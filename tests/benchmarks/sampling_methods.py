@@ -12,9 +12,10 @@ import time
 import arviz as az
 import numpy as np
 import pymc3 as pm
-import pymc3_tf
 import tensorflow as tf
 from sampling_worker import serve
+
+import pymc3_tf
 
 CHAINS = CORES = 2
 
