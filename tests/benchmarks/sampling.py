@@ -103,7 +103,7 @@ def main():
         progress("NumPyro is left out: --numpyro-python is a Python that has it")
 
     results = {"date": datetime.date.today().isoformat(), "versions": versions()}
-    results["versions"]["tensorflow_probability"] = nuts_version()
+    results["versions"]["tensorflow_probability"] = tfp_version()
     results["machine"] = machine()
     results["labels"] = {"models": MODELS, "methods": METHODS}
     results["models"] = {}
@@ -113,20 +113,24 @@ def main():
             for model in models:
                 settings = settings_of(model, methods, arguments.quick)
                 results["models"][model] = measure(model, workers, settings)
+                save(results, output)
         finally:
             for worker in workers.values():
                 worker.stop()
+    print_tables(results)
+
+
+def save(results, output):
+    """Write what there is, after each model: a run takes minutes."""
     results["machine"]["load_after"] = os.getloadavg()[0]
     results["targets"] = targets(results["models"])
-
-    print_tables(results)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         (output / "sampling.json").write_text(as_json(results) + "\n", encoding="utf-8")
         sampling_chart.draw(results, output / "sampling.png")
 
 
-def nuts_version():
+def tfp_version():
     import tensorflow_probability
 
     return tensorflow_probability.__version__
