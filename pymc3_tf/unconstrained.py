@@ -18,8 +18,8 @@ from pymc3_tf.exceptions import DiscreteVariableError
 from pymc3_tf.inference_data import without_missing
 from pymc3_tf.linker import Linked, link
 
-# Numbers that one batch of draws may make: about 64 MB.
-_BATCH_NUMBERS = 1 << 23
+# Numbers that one batch of draws may make: about 8 MB, which stay in the cache.
+_BATCH_NUMBERS = 1 << 20
 
 
 class UnconstrainedModel:
@@ -155,7 +155,12 @@ class _Batch:
         def values(some: np.ndarray) -> List[np.ndarray]:
             return [y.numpy() for y in self._many(tf.constant(some), *data)]
 
-        numbers = sum(y.size for y in values(positions[:1])) + positions.shape[1]
+        first = values(positions[:1])
+        numbers = sum(y.size for y in first) + positions.shape[1]
         step = max(_BATCH_NUMBERS // numbers, 1)
-        blocks = [values(positions[i : i + step]) for i in range(0, len(positions), step)]
-        return [np.concatenate(block) for block in zip(*blocks)]
+        # Into place at once: the memory of large results is dear to get a second time.
+        results = [np.empty((len(positions), *y.shape[1:]), y.dtype) for y in first]
+        for i in range(0, len(positions), step):
+            for result, part in zip(results, values(positions[i : i + step])):
+                result[i : i + step] = part
+        return results

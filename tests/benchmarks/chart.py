@@ -70,11 +70,16 @@ def _draw_panel(axis, times, title):
         )
     # Room for the labels, a good third of the width.
     axis.set_xlim(start, highest * (highest / start) ** 0.6)
-    decades = range(math.ceil(math.log10(start)), math.floor(math.log10(highest)) + 1)
-    axis.set_xticks([10**k for k in decades])
-    axis.set_xticklabels([f"{10**k:,}" for k in decades])
-    axis.minorticks_off()
+    decades(axis, start, highest)
     axis.set_title(title, loc="left", fontsize=11.5, color=INK)
+
+
+def decades(axis, lowest, highest):
+    """Show the powers of ten on the log scale of bars, and nothing else of the frame."""
+    powers = range(math.ceil(math.log10(lowest)), math.floor(math.log10(highest)) + 1)
+    axis.set_xticks([10**k for k in powers])
+    axis.set_xticklabels([f"{10**k:,}" for k in powers])
+    axis.minorticks_off()
     axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)

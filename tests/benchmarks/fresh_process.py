@@ -73,7 +73,8 @@ def _run(arguments, environment):
 
 def _measure_memory(name, points):
     import numpy as np
-    from line_methods import METHODS, line_data, new_points
+    from line_methods import METHODS, new_points
+    from model_data import line_data
 
     alive = []
 

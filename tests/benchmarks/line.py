@@ -7,7 +7,7 @@ methods take turns in one run, so that whatever else the machine does meets all 
 """
 
 import quiet  # noqa: F401  # isort: skip
-from line_methods import METHODS, OURS, expected, line_data, new_points  # isort: skip
+from line_methods import METHODS, OURS, expected, new_points  # isort: skip
 
 import argparse
 import collections
@@ -15,12 +15,8 @@ import concurrent.futures
 import contextlib
 import datetime
 import gc
-import json
 import os
-import platform
-import re
 import statistics
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -29,10 +25,17 @@ import chart
 import fresh_process
 import numpy as np
 import pymc3 as pm
-import tensorflow as tf
-import theano
-
-from pymc3_tf import __version__
+from model_data import line_data
+from report import (
+    as_json,
+    machine,
+    print_table,
+    progress,
+    rotated,
+    summarize,
+    target,
+    versions,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +58,6 @@ QUICK = {
 }
 WARM_UP = 3
 SEED = 42
-START = time.perf_counter()
 
 
 def main():
@@ -91,10 +93,6 @@ def main():
         output.mkdir(parents=True, exist_ok=True)
         (output / "line.json").write_text(as_json(results) + "\n", encoding="utf-8")
         chart.draw(results, output / "line.png")
-
-
-def progress(text):
-    print(f"{time.perf_counter() - START:4.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 # -- what is measured -------------------------------------------------------------------------
@@ -149,11 +147,6 @@ def time_calls(method, points):
     return seconds, method.tensorflow_calls() - calls
 
 
-def rotated(names, turn):
-    start = turn % len(names)
-    return names[start:] + names[:start]
-
-
 def check_numbers(method, x, y, points):
     """Assert that a method computes the model: all of it but a constant."""
     found = [method.logp_and_gradient(point) for point in points]
@@ -162,11 +155,6 @@ def check_numbers(method, x, y, points):
         np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-8, atol=1e-10 * len(x))
     difference, wanted_difference = (pair[1][0] - pair[0][0] for pair in (found, wanted))
     np.testing.assert_allclose(difference, wanted_difference, rtol=1e-8, atol=1e-10 * len(x))
-
-
-def summarize(result, key):
-    result["minimum"], result["maximum"] = min(result[key]), max(result[key])
-    result["median"] = statistics.median(result[key])
 
 
 def time_sampling(points, draws, tune, repetitions):
@@ -335,15 +323,6 @@ def ratios(table, over, under, key, best):
     return best(over) / best(under), statistics.median(a / b for a, b in zip(over, under))
 
 
-def target(text, value, by_rounds=None, *, at_least=None, at_most=None):
-    reached = value >= at_least if at_most is None else value <= at_most
-    entry = {"text": text, "value": round(value, 4)}
-    if by_rounds is not None:
-        entry["by_rounds"] = round(by_rounds, 4)
-    entry["target"] = f">= {at_least}" if at_most is None else f"<= {at_most}"
-    return {**entry, "reached": bool(reached)}
-
-
 def print_tables(results):
     labels, every = results["labels"], results["evaluation"]
     print("\nlogp and gradient: microseconds in the fastest round (and times TFDensity's)")
@@ -387,47 +366,6 @@ def print_tables(results):
     print_table(rows)
     load = results["machine"]
     print(f"\nload average before {load['load_before']:.2f}, after {load['load_after']:.2f}")
-
-
-def print_table(rows):
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        cells = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
-        print("  " + "   ".join(cells))
-
-
-def as_json(results):
-    """Return JSON with one line for each list of numbers."""
-    text = json.dumps(results, indent=1)
-    return re.sub(r"\[[^][{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()), text)
-
-
-def versions():
-    return {
-        "python": platform.python_version(),
-        "pymc3_tf": __version__,
-        "pymc3": pm.__version__,
-        "theano": theano.__version__,
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def machine():
-    """Return what timings depend on, and nothing by which the machine could be known."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        model = found.group(1) if found else model
-    return {
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "theano_compiles_c": bool(theano.config.cxx),
-        "load_before": os.getloadavg()[0],
-    }
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+from model_data import TRUTH
 from tensorflow.core.protobuf import config_pb2
 from two_op_bridge import TwoOpBridge
 
@@ -21,15 +22,6 @@ from pymc3_tf import runtime
 v1 = tf.compat.v1
 
 NAMES = ("m", "b", "logs")
-TRUTH = np.array([0.5, -2.3, -0.23])
-
-
-def line_data(n):
-    """Return x and y of ``n`` points; for 50, those of the 2018 post."""
-    np.random.seed(42)
-    x = np.random.uniform(0, 10, n)
-    y = x * TRUTH[0] + TRUTH[1]
-    return x, y + np.exp(TRUTH[2]) * np.random.randn(n)
 
 
 def new_points(rng, count):
