@@ -71,8 +71,8 @@ class TFDensity(pm.Continuous):
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
-        tensor, as far as it is known. Without a start value, sampling starts at zero, or at the
-        transform's image of zero.
+        tensor, as far as it is known. Without a start value, sampling starts at zero, at the
+        transform's image of zero, or in the middle of a simplex.
 
     Raises
     ------
