@@ -12,7 +12,6 @@ from typing import Any, Callable, Dict, List, Sequence
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
-from pymc3.util import is_transformed_name
 
 from pymc3_tf.exceptions import DiscreteVariableError
 from pymc3_tf.inference_data import without_missing
@@ -83,22 +82,19 @@ class UnconstrainedModel:
             for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes)
         }
 
-    def values(self, positions: np.ndarray, transformed: bool = True) -> Dict[str, np.ndarray]:
-        """Return the values of the model's variables.
+    def values(self, positions: np.ndarray) -> Dict[str, np.ndarray]:
+        """Return the values of the model's variables, on the unconstrained scale too.
 
         Parameters
         ----------
         positions : array, shape (..., size)
-        transformed : bool
-            Those on the unconstrained scale too, such as ``sigma_log__``.
 
         Returns
         -------
         dict of str to array
             By name, with the leading dimensions of `positions`.
         """
-        variables = [v for v in self._variables if transformed or not is_transformed_name(v.name)]
-        return self._over(positions, {v.name: v for v in variables})
+        return self._over(positions, {v.name: v for v in self._variables})
 
     def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """Return the pointwise log likelihood of observed variables, as `values` does."""

@@ -136,10 +136,6 @@ def _flatten(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(basic.Alloc)
-def _alloc(op: Any, node: Any) -> Callable[..., Any]:
-    return lambda x, *shape: tf.broadcast_to(x, as_sizes(shape, len(shape)))
-
-
 @tf_funcify.register(extra_ops.BroadcastTo)
 def _broadcast_to(op: Any, node: Any) -> Callable[..., Any]:
     return lambda x, *shape: tf.broadcast_to(x, as_sizes(shape, len(shape)))
@@ -155,24 +151,23 @@ def _arange(op: Any, node: Any) -> Callable[..., Any]:
     return lambda *limits: tf.range(*[cast(x, op.dtype) for x in limits])
 
 
+def _diagonals(rows: Any, columns: Any) -> Any:
+    """Return for each element of a matrix on which diagonal it lies, counted from the main one."""
+    return tf.range(tf.cast(columns, tf.int64)) - tf.range(tf.cast(rows, tf.int64))[:, None]
+
+
 @tf_funcify.register(basic.Eye)
 def _eye(op: Any, node: Any) -> Callable[..., Any]:
-    def eye(rows: Any, columns: Any, offset: Any) -> Any:
-        below = tf.range(tf.cast(rows, tf.int64))[:, None]
-        right = tf.range(tf.cast(columns, tf.int64))[None, :]
-        return tf.cast(tf.equal(right - below, cast(offset, "int64")), op.dtype)
-
-    return eye
+    return lambda rows, columns, offset: tf.cast(
+        tf.equal(_diagonals(rows, columns), cast(offset, "int64")), op.dtype
+    )
 
 
 @tf_funcify.register(basic.Tri)
 def _tri(op: Any, node: Any) -> Callable[..., Any]:
-    def tri(rows: Any, columns: Any, offset: Any) -> Any:
-        below = tf.range(tf.cast(rows, tf.int64))[:, None]
-        right = tf.range(tf.cast(columns, tf.int64))[None, :]
-        return tf.cast(right - below <= cast(offset, "int64"), op.dtype)
-
-    return tri
+    return lambda rows, columns, offset: tf.cast(
+        _diagonals(rows, columns) <= cast(offset, "int64"), op.dtype
+    )
 
 
 # -- joining and splitting --------------------------------------------------------------------
