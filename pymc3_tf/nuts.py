@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf import grappler
+from pymc3_tf import factorizations, grappler
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -146,6 +146,7 @@ def _inline(function: Any) -> Callable[..., Any]:
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     graph_def = grappler.optimize(graph_def, [*inputs, *outputs], ["function"])
+    functions = factorizations.substitute(graph_def)
     # Placeholders are left out, since XLA cannot compile them even where they stand unused.
     nodes = [node for node in graph_def.node if node.name not in inputs]
     for node in nodes:
@@ -157,6 +158,7 @@ def _inline(function: Any) -> Callable[..., Any]:
     used = {name.split(":")[0] for node in nodes for name in node.input}
 
     def build(*tensors: tf.Tensor) -> Any:
+        assert functions is not None  # and through this mention they live as long as `build`
         given = zip(inputs, [*tensors, *function.captured_inputs])
         return tf.import_graph_def(
             graph_def,

@@ -1,0 +1,194 @@
+"""Cholesky factors and triangular systems in a form that XLA does well on processors.
+
+Its own loops go over single rows of the whole matrix. Here a loop goes over panels of rows, so that
+most of the work is products of matrices. Graphs get them after differentiation, in place of
+TensorFlow's ops: loops would otherwise be differentiated, which XLA cannot do in a batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+import tensorflow as tf
+
+# Rows of a panel. Wider ones take longer to compile and run no faster.
+_PANEL = 8
+# Smaller matrices gain less than it takes to compile. For larger systems XLA's own code is as fast.
+_SMALLEST, _LARGEST_SYSTEM = 24, 256
+
+
+def cholesky(a: tf.Tensor) -> tf.Tensor:
+    """Return the lower Cholesky factor of matrices.
+
+    Parameters
+    ----------
+    a : tf.Tensor, shape (..., n, n)
+        Of static shape. Only the lower triangle is read.
+
+    Returns
+    -------
+    tf.Tensor, shape (..., n, n)
+        Where a matrix is not positive definite there are NaN.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> print(cholesky(tf.constant([[4.0, 0.0], [2.0, 5.0]])).numpy())
+    [[2. 0.]
+     [1. 2.]]
+    """
+    upper = tf.linalg.matrix_transpose(_in_panels(a))
+    size = upper.shape[-1]
+    rows, panel = tf.range(size), tf.range(_PANEL)
+    zero = tf.zeros([], a.dtype)
+
+    def factorize(first: Any, factor: Any) -> Any:
+        """Add a panel of rows of the transposed factor, whose panel axis comes first."""
+        here = first + panel
+        done = tf.transpose(factor, [1, 0, 2])
+        left = tf.gather(upper, here, axis=1) - tf.matmul(
+            tf.gather(done, here, axis=2), done, transpose_a=True
+        )
+        for i in range(_PANEL):
+            pivot = tf.gather(left[:, i], first + i, axis=1)
+            row = tf.where(rows >= first + i, left[:, i] / tf.sqrt(pivot)[:, None], zero)
+            weights = tf.where(panel > i, tf.gather(row, here, axis=1), zero)
+            eliminated = left - weights[:, :, None] * row[:, None]
+            left = tf.where(tf.equal(panel, i)[:, None], row[:, None], eliminated)
+        factor = tf.tensor_scatter_nd_update(factor, here[:, None], tf.transpose(left, [1, 0, 2]))
+        return first + _PANEL, factor
+
+    empty = tf.zeros([size, upper.shape[0], size], a.dtype)
+    _, factor = tf.while_loop(lambda first, _: first < size, factorize, (0, empty))
+    n = a.shape[-1]
+    return tf.reshape(tf.transpose(factor, [1, 2, 0])[:, :n, :n], a.shape)
+
+
+def triangular_solve(
+    matrix: tf.Tensor, rhs: tf.Tensor, lower: bool = True, adjoint: bool = False
+) -> tf.Tensor:
+    """Solve triangular systems of real matrices, as ``tf.linalg.triangular_solve`` does.
+
+    Parameters
+    ----------
+    matrix : tf.Tensor, shape (..., n, n)
+        Of static shape. Only the lower (or upper) triangle is read.
+    rhs : tf.Tensor, shape (..., n, k)
+        Leading dimensions broadcast.
+    lower, adjoint : bool
+
+    Returns
+    -------
+    tf.Tensor, shape (..., n, k)
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> matrix = tf.constant([[2.0, 0.0], [1.0, 2.0]])
+    >>> print(triangular_solve(matrix, tf.constant([[2.0], [3.0]])).numpy())
+    [[1.]
+     [1.]]
+    """
+    leading = tf.broadcast_static_shape(matrix.shape[:-2], rhs.shape[:-2])
+    matrix = tf.broadcast_to(matrix, leading + matrix.shape[-2:])
+    shape, count = leading + rhs.shape[-2:], rhs.shape[-1]
+    rhs = tf.broadcast_to(rhs, shape)
+    if adjoint:
+        matrix = tf.linalg.matrix_transpose(matrix)
+    if lower == adjoint:
+        # From the last unknown to the first: turned round, it is a lower triangle.
+        turned = triangular_solve(tf.reverse(matrix, [-2, -1]), tf.reverse(rhs, [-2]))
+        return tf.reverse(turned, [-2])
+    matrix = _in_panels(tf.linalg.band_part(matrix, -1, 0))
+    batch, size = matrix.shape[:2]
+    number = size // _PANEL
+    rhs = tf.pad(tf.reshape(rhs, [batch, -1, count]), [[0, 0], [0, size - shape[-2]], [0, 0]])
+    rhs = tf.reshape(rhs, [batch, number, _PANEL, count])
+    panels = tf.reshape(matrix, [batch, number, _PANEL, size])
+    blocks = tf.stack(
+        [panels[:, i, :, i * _PANEL : (i + 1) * _PANEL] for i in range(number)], axis=1
+    )
+    inverses = _inverse_of_small(blocks)
+
+    def substitute(i: Any, solution: Any) -> Any:
+        done = tf.reshape(tf.transpose(solution, [1, 0, 2, 3]), [batch, size, count])
+        left = tf.gather(rhs, i, axis=1) - tf.matmul(tf.gather(panels, i, axis=1), done)
+        found = tf.matmul(tf.gather(inverses, i, axis=1), left)
+        return i + 1, tf.tensor_scatter_nd_update(solution, [[i]], found[None])
+
+    empty = tf.zeros([number, batch, _PANEL, count], rhs.dtype)
+    _, solution = tf.while_loop(lambda i, _: i < number, substitute, (0, empty))
+    solution = tf.reshape(tf.transpose(solution, [1, 0, 2, 3]), [batch, size, count])
+    return tf.reshape(solution[:, : shape[-2]], shape)
+
+
+def _in_panels(matrix: tf.Tensor) -> tf.Tensor:
+    """Return matrices with one leading axis, and of a size that panels fill."""
+    n = matrix.shape[-1]
+    matrix = tf.reshape(matrix, [-1, n, n])
+    more = -n % _PANEL
+    ones = np.concatenate([np.zeros(n), np.ones(more)])
+    return tf.pad(matrix, [[0, 0], [0, more], [0, more]]) + tf.constant(np.diag(ones), matrix.dtype)
+
+
+def _inverse_of_small(blocks: tf.Tensor) -> tf.Tensor:
+    """Invert lower triangles of the size of a panel, row by row."""
+    diagonal = tf.linalg.diag_part(blocks)
+    inverse = tf.linalg.diag(1 / diagonal)
+    for i in range(1, _PANEL):
+        row = tf.matmul(blocks[..., i : i + 1, :i], inverse[..., :i, :])
+        row = -row / diagonal[..., i, None, None]
+        inverse += tf.one_hot(i, _PANEL, dtype=blocks.dtype)[:, None] * row
+    return inverse
+
+
+def substitute(graph_def: Any) -> List[Any]:
+    """Put these in place of TensorFlow's ops in a graph that XLA is going to compile.
+
+    Parameters
+    ----------
+    graph_def : tf.compat.v1.GraphDef
+        Changed in place. It has to say the shapes of its placeholders.
+
+    Returns
+    -------
+    list
+        What has to be kept as long as the graph is used: when TensorFlow's functions go, so do
+        their definitions, whoever uses them.
+    """
+    nodes = {node.name: node for node in graph_def.node if node.op in _FUNCTIONS}
+    if not nodes:
+        return []
+    calls, functions = {}, []
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+        for name in nodes:
+            op = graph.get_operation_by_name(name)
+            if _is_worth_it(op):
+                functions.append(tf.function(_FUNCTIONS[op.type](op), autograph=False))
+                calls[name] = functions[-1](*op.inputs).op.name
+    with_calls = graph.as_graph_def()
+    by_name = {node.name: node for node in with_calls.node}
+    for name, call in calls.items():
+        nodes[name].op = by_name[call].op
+        nodes[name].attr.clear()
+        nodes[name].attr.MergeFrom(by_name[call].attr)
+    graph_def.library.CopyFrom(with_calls.library)
+    return functions
+
+
+def _is_worth_it(op: tf.Operation) -> bool:
+    if not all(x.shape.is_fully_defined() and x.dtype.is_floating for x in op.inputs):
+        return False
+    size = op.inputs[0].shape[-1]
+    return _SMALLEST <= size <= (size if op.type == "Cholesky" else _LARGEST_SYSTEM)
+
+
+_FUNCTIONS: Dict[str, Callable[[tf.Operation], Callable[..., tf.Tensor]]] = {
+    "Cholesky": lambda op: cholesky,
+    "MatrixTriangularSolve": lambda op: functools.partial(
+        triangular_solve, lower=op.get_attr("lower"), adjoint=op.get_attr("adjoint")
+    ),
+}
