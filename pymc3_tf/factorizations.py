@@ -16,7 +16,7 @@ import tensorflow as tf
 # Rows of a panel. Wider ones take longer to compile and run no faster.
 _PANEL = 8
 # Smaller matrices gain less than it takes to compile. For larger systems XLA's own code is as fast.
-_SMALLEST, _LARGEST_SYSTEM = 24, 256
+_SMALLEST, _LARGEST_SYSTEM = 16, 256
 
 
 def cholesky(a: tf.Tensor) -> tf.Tensor:
