@@ -12,9 +12,10 @@ import pymc3_tf.rewrites  # noqa: F401  # registers itself with Theano
 from pymc3_tf import exceptions
 from pymc3_tf._version import __version__
 from pymc3_tf.density import TFDensity
-from pymc3_tf.inference_data import install as _install
+from pymc3_tf.inference_data import install as _install_converter
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
+from pymc3_tf.reports import install as _install_reports
 from pymc3_tf.sampling import sample
 
 __all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions", "sample"]
@@ -22,4 +23,5 @@ __all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions",
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity
 
-_install()
+_install_converter()
+_install_reports()

@@ -68,6 +68,11 @@ class TFDensity(pm.Continuous):
         TensorFlow's default session.
     jit_compile : bool, optional
         Compile with XLA. Worth it for large elementwise computations.
+    errors : {"divergence", "raise"}, optional
+        What to do where TensorFlow fails (the Cholesky factorization of a matrix that is not
+        positive definite, an assertion) or the log density is not a number. By default it is -inf
+        there, with a gradient of zero: a divergence for NUTS, a rejection for other samplers. How
+        often, and where first, is told after sampling.
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
@@ -158,6 +163,7 @@ class TFDensity(pm.Continuous):
         random: Any = None,
         session: Optional[tf.compat.v1.Session] = None,
         jit_compile: bool = False,
+        errors: str = "divergence",
         shape: Any = None,
         transform: Any = None,
         testval: Any = None,
@@ -166,7 +172,10 @@ class TFDensity(pm.Continuous):
         _named: bool = False,
         **kwargs: Any,
     ) -> None:
+        if errors not in ("divergence", "raise"):
+            raise DeclarationError(f"errors is {errors!r}. Give 'divergence' or 'raise'.")
         self._named = _named
+        self._errors = errors
         logp, random = _sources(logp, distribution, random)
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
         self.given = parameters + feeds
@@ -381,6 +390,7 @@ class TFDensity(pm.Continuous):
         arrays = [g for g in self.given if not isinstance(g.source, Variable)]
         inputs = [_input(g) for g in variables + arrays]
         program = capture(inputs=value + inputs, **self._source)
+        program = program.with_fallback(-np.inf if self._errors == "divergence" else np.nan)
         free = len(value) + len(variables)
         program = program.bind(
             {spec.node: g.source for spec, g in zip(program.inputs[free:], arrays)}

@@ -36,6 +36,10 @@ class GraphSizeError(DeclarationError):
     """The graph is larger than the 2 GB that TensorFlow can serialize."""
 
 
+class EvaluationError(ValueError):
+    """TensorFlow failed at some values of the inputs. The text has them."""
+
+
 class StartError(ValueError):
     """A chain cannot start where it was told to."""
 

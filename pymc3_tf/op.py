@@ -16,7 +16,7 @@ from theano.compile.ops import Shape_i
 from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant
 
-from pymc3_tf import runtime
+from pymc3_tf import failures, runtime
 from pymc3_tf.capture import Input, arguments_of, capture, graph_tensor, tensors_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program, TensorSpec, static_shape
@@ -108,6 +108,11 @@ class TensorFlowOp(theano.graph.op.Op):
     def __str__(self) -> str:
         labels = ", ".join(spec.label for spec in self.program.outputs)
         return f"{type(self).__name__}{{{labels}}}"
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Apply the op to Theano variables."""
+        with failures.ignored():
+            return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs: Any) -> Apply:
         """Cast the inputs to the dtypes of the graph, and check their number and rank."""

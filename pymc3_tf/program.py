@@ -43,6 +43,9 @@ class TensorSpec:
         Static shape, with None for an unknown dimension; None if the rank is unknown.
     like : str, optional
         Node of the input that always has the same shape.
+    fallback : float, optional
+        Of an output: what stands for it where TensorFlow fails. By default that is an error. NaN
+        says that NaN is an error too.
     """
 
     node: str
@@ -50,11 +53,17 @@ class TensorSpec:
     dtype: str
     shape: Shape
     like: Optional[str] = None
+    fallback: Optional[float] = None
 
     @property
     def is_floating(self) -> bool:
         """Whether gradients pass through this tensor."""
         return self.dtype in ("float16", "float32", "float64")
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether there is something to stand for it where TensorFlow fails."""
+        return self.fallback is not None and not np.isnan(self.fallback)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -215,6 +224,31 @@ class Program:
     def with_output(self, output: TensorSpec) -> Program:
         """Return the program with more known about its one output."""
         return dataclasses.replace(self, outputs=(output,))
+
+    def with_fallback(self, value: float) -> Program:
+        """Return the program with a value where TensorFlow fails; its gradients are zero there.
+
+        Outputs that are NaN count as failures. With NaN as the value, failures are errors.
+        """
+        outputs = [dataclasses.replace(spec, fallback=value) for spec in self.outputs]
+        return dataclasses.replace(self, outputs=tuple(outputs))._with_fallbacks()
+
+    def _with_fallbacks(self) -> Program:
+        """Return the program with sums and gradients that fall back if its outputs do."""
+        if self.outputs[0].fallback is None:
+            return self
+        gradient = None if np.isnan(self.outputs[0].fallback) else 0.0
+        pullback = self.pullback and dataclasses.replace(
+            self.pullback,
+            gradients=tuple(
+                g and dataclasses.replace(g, fallback=gradient) for g in self.pullback.gradients
+            ),
+        )
+        sums = tuple(
+            total and dataclasses.replace(total, fallback=spec.fallback)
+            for total, spec in zip(self.sums, self.outputs)
+        )
+        return dataclasses.replace(self, pullback=pullback, sums=sums)
 
     def with_ranks(self, ranks: Sequence[int]) -> Program:
         """Return the program with the ranks of outputs of which TensorFlow does not know them."""
@@ -479,7 +513,7 @@ class Program:
             self.outputs,
             gradients,
             jit_compile=self.jit_compile,
-        )
+        )._with_fallbacks()
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
 

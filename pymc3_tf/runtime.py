@@ -15,12 +15,14 @@ import functools
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
+from pymc3_tf import failures
+from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.grappler import optimize
 from pymc3_tf.program import Feed, Program, TensorSpec
 
@@ -35,6 +37,8 @@ _NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
 # Memory that a program for many draws may take at a time, besides its results. More is slower: it
 # would have to come from the system each time, and it leaves the processor's cache.
 _BATCH_BYTES = 1 << 20
+# What TensorFlow says of numbers. Of shapes that do not fit it says other things.
+_OF_VALUES = ("was not successful", "not invertible", "Tensor had", "assertion failed")
 # Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
 _CONSTANT_BYTES = 1 << 16
 
@@ -118,6 +122,8 @@ class _GraphSession:
     def __init__(self, program: Program) -> None:
         self.depth = _fork_depth
         self.memo = Memo()
+        # Shapes of inputs with which there were results.
+        self.succeeded: Set[Any] = set()
         self.graph = tf.Graph()
         # -1 runs every op on the calling thread: no hand-over to a pool, a fifth of the time.
         config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
@@ -178,6 +184,14 @@ class Function:
         if jit_compile:
             self.plain = _prepare(program, False)
         self.nodes = [spec.node for spec in program.outputs]
+        self._inputs, self._outputs = program.inputs, program.outputs
+        self._labels = [spec.label for spec in program.inputs]
+        self._shapes_of_feeds = {feed.node: feed.array.shape for feed in program.feeds}
+        self._graph_key = program.graph_key
+        # Log densities have to be numbers. Gradients fall back to zero, only where those do not.
+        self._densities = [
+            i for i, spec in enumerate(program.outputs) if spec.fallback not in (None, 0.0)
+        ]
         self._fixed = [
             (i, spec) for i, spec in enumerate(program.inputs) if spec.shape not in ((), None)
         ]
@@ -187,7 +201,9 @@ class Function:
         if self.depth:
             self._call = _guarded(self._call, then=functools.partial(setattr, self, "_call"))
         self._entry_bytes = 0
-        self._arguments = tuple(spec.node for spec in program.inputs)
+        # Programs of one graph share results, unless one of them falls back and another does not.
+        falls_back = any(spec.falls_back for spec in program.outputs)
+        self._arguments = (falls_back, *(spec.node for spec in program.inputs))
         self._stacked = [spec.node in program.stacked for spec in program.inputs]
         # Of a copy: the program holds this function, and a cycle would outlive it.
         self._footprint = functools.lru_cache(1)(dataclasses.replace(program).footprint)
@@ -209,6 +225,8 @@ class Function:
         ------
         ValueError
             If a value does not have the shape that the graph was built for.
+        EvaluationError
+            If TensorFlow fails, and nothing is declared to stand for the results then.
         """
         for i, spec in self._fixed:
             _check_shape(values[i], spec)
@@ -224,15 +242,64 @@ class Function:
                 return [np.array(known[node]) for node in self.nodes]
             except KeyError:
                 pass
-        results = self._call(*values)
+        results = self._evaluate(values, shapes)
         self.calls += 1
-        if len(point) <= _MEMO_LARGEST_POINT:
+        if len(point) <= _MEMO_LARGEST_POINT and not failures.are_ignored():
             if self._shapes_vary or not self._entry_bytes:
                 size = len(point) + sum(result.nbytes for result in results)
                 self._entry_bytes = _MEMO_ENTRY_OVERHEAD + size
             memo.add(key, dict(zip(self.nodes, results)), self._entry_bytes)
         # Copies, because a result can share the memory of a feed, a constant or an input.
         return [np.array(result) for result in results]
+
+    def _evaluate(self, values: Sequence[np.ndarray], shapes: Any) -> List[Any]:
+        try:
+            results = self._call(*values)
+        except tf.errors.InvalidArgumentError as error:
+            return self._fallback(values, shapes, error)
+        self.home.succeeded.add(shapes)
+        for i in self._densities:
+            total = results[i] if results[i].ndim == 0 else results[i].sum()
+            if total != total:
+                return self._without_nan(values, results)
+        return results
+
+    def _fallback(self, values: Sequence[np.ndarray], shapes: Any, error: Any) -> List[Any]:
+        """Return what stands for the outputs where TensorFlow fails."""
+        message = str(error.message).strip().splitlines()[0]
+        text = f"at {failures.describe(self._labels, values)}: {message}"
+        # An error from the very first call on may come from shapes that do not fit.
+        of_values = shapes in self.home.succeeded or any(x in message for x in _OF_VALUES)
+        shape_of: Dict[Any, Any] = {spec.node: v.shape for spec, v in zip(self._inputs, values)}
+        shape_of.update(self._shapes_of_feeds)
+        found = []
+        for spec in self._outputs:
+            shape = shape_of.get(spec.like, spec.shape)
+            declared = of_values and spec.falls_back
+            if not (declared or failures.are_ignored()) or shape is None or None in shape:
+                raise EvaluationError(f"TensorFlow failed {text}") from error
+            value = np.nan if spec.fallback is None and spec.is_floating else spec.fallback or 0
+            found.append(np.full(shape, value, spec.dtype))
+        failures.record(self._graph_key, text)
+        return found
+
+    def _without_nan(self, values: Sequence[np.ndarray], results: Sequence[Any]) -> List[Any]:
+        """Return results with what stands for a log density that is no number."""
+        bad = [np.isnan(results[i]) for i in self._densities]
+        if not any(b.any() for b in bad):
+            return list(results)  # there was +inf beside -inf
+        text = f"at {failures.describe(self._labels, values)}: the log density is not a number."
+        declared = all(self._outputs[i].falls_back for i in self._densities)
+        if not declared and not failures.are_ignored():
+            raise EvaluationError(f"TensorFlow failed {text}")
+        failures.record(self._graph_key, text)
+        found = [
+            r if spec.fallback is None else np.full_like(r, spec.fallback)
+            for r, spec in zip(results, self._outputs)
+        ]
+        for i, b in zip(self._densities, bad):
+            found[i] = np.where(b, found[i], results[i])
+        return found
 
     def _call_in_chunks(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate a program for many draws, as many at a time as there is memory for."""
