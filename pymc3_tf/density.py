@@ -19,6 +19,7 @@ from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
+from pymc3_tf.devices import checked_device
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import Given, feed_for, given_by, is_masked
 from pymc3_tf.op import apply, bind_constants
@@ -68,6 +69,9 @@ class TFDensity(pm.Continuous):
         TensorFlow's default session.
     jit_compile : bool, optional
         Compile with XLA. Worth it for large elementwise computations.
+    device : str, optional
+        Where `pm.sample` and its like run the density, such as ``"/GPU:0"``. Without it, TensorFlow
+        chooses.
     errors : {"divergence", "raise"}, optional
         What to do where TensorFlow fails (the Cholesky factorization of a matrix that is not
         positive definite, an assertion) or the log density is not a number. By default it is -inf
@@ -163,6 +167,7 @@ class TFDensity(pm.Continuous):
         random: Any = None,
         session: Optional[tf.compat.v1.Session] = None,
         jit_compile: bool = False,
+        device: Optional[str] = None,
         errors: str = "divergence",
         shape: Any = None,
         transform: Any = None,
@@ -176,6 +181,7 @@ class TFDensity(pm.Continuous):
             raise DeclarationError(f"errors is {errors!r}. Give 'divergence' or 'raise'.")
         self._named = _named
         self._errors = errors
+        self._device = checked_device(device)
         logp, random = _sources(logp, distribution, random)
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
         self.given = parameters + feeds
@@ -389,7 +395,7 @@ class TFDensity(pm.Continuous):
         variables = [g for g in self.given if isinstance(g.source, Variable)]
         arrays = [g for g in self.given if not isinstance(g.source, Variable)]
         inputs = [_input(g) for g in variables + arrays]
-        program = capture(inputs=value + inputs, **self._source)
+        program = capture(inputs=value + inputs, **self._source).on(self._device)
         program = program.with_fallback(-np.inf if self._errors == "divergence" else np.nan)
         free = len(value) + len(variables)
         program = program.bind(

@@ -18,6 +18,7 @@ from theano.graph.basic import Apply, Constant
 
 from pymc3_tf import failures, runtime
 from pymc3_tf.capture import Input, arguments_of, capture, graph_tensor, tensors_of
+from pymc3_tf.devices import checked_device
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program, TensorSpec, static_shape
 
@@ -43,6 +44,8 @@ class TensorFlowOp(theano.graph.op.Op):
         Holds the values of the graph's variables. Default: TensorFlow's default session.
     jit_compile : bool, optional
         Compile with XLA. Worth it for large elementwise computations.
+    device : str, optional
+        Where to run it, such as ``"/GPU:0"``. Without it, TensorFlow chooses.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class TensorFlowOp(theano.graph.op.Op):
         session: Optional[tf.compat.v1.Session] = None,
         *,
         jit_compile: bool = False,
+        device: Optional[str] = None,
     ) -> None:
         feeds = {key: np.asarray(value) for key, value in (feed_dict or {}).items()}
         fed = [Input(k, str(v.dtype), v.shape, "feed_dict") for k, v in feeds.items()]
@@ -88,7 +92,7 @@ class TensorFlowOp(theano.graph.op.Op):
         free = given(outputs, inputs, feeds)
         program = capture(
             outputs, free + fed, session=session, jit_compile=jit_compile, name="outputs"
-        )
+        ).on(checked_device(device))
         data = {spec.node: v for spec, v in zip(program.inputs[len(free) :], feeds.values())}
         self.program = program.bind(data)
         for spec in self.program.outputs:

@@ -133,6 +133,8 @@ class Program:
         The sum of each output, None for outputs that are not floating.
     jit_compile : bool
         Compile with XLA.
+    device : str
+        Where TensorFlow runs it, such as ``"/GPU:0"``; empty for where TensorFlow likes.
     stacked : tuple of str
         Nodes of the inputs that have a leading dimension for many draws; all outputs then have it.
     """
@@ -144,6 +146,7 @@ class Program:
     pullback: Optional[Pullback] = dataclasses.field(default=None, repr=False)
     sums: Tuple[Optional[TensorSpec], ...] = dataclasses.field(default=(), repr=False)
     jit_compile: bool = False
+    device: str = ""
     stacked: Tuple[str, ...] = ()
 
     @cached_property
@@ -152,7 +155,7 @@ class Program:
         digest = hashlib.sha256(self.graph_def)
         for feed in self.feeds:
             digest.update(feed.digest)
-        digest.update(str(self.jit_compile).encode())
+        digest.update(f"{self.jit_compile}{self.device}".encode())
         return digest.hexdigest()
 
     @cached_property
@@ -224,6 +227,10 @@ class Program:
     def with_output(self, output: TensorSpec) -> Program:
         """Return the program with more known about its one output."""
         return dataclasses.replace(self, outputs=(output,))
+
+    def on(self, device: str) -> Program:
+        """Return the program on a device."""
+        return dataclasses.replace(self, device=device)
 
     def with_fallback(self, value: float) -> Program:
         """Return the program with a value where TensorFlow fails; its gradients are zero there.
@@ -513,7 +520,8 @@ class Program:
             self.outputs,
             gradients,
             jit_compile=self.jit_compile,
-        )._with_fallbacks()
+        ).on(self.device)
+        program = program._with_fallbacks()
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
 

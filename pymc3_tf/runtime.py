@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from pymc3_tf import failures
+from pymc3_tf import devices, failures
 from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.grappler import optimize
 from pymc3_tf.program import Feed, Program, TensorSpec
@@ -91,7 +91,7 @@ class _Graph(NamedTuple):
 
 
 def _prepare(program: Program, jit_compile: bool) -> _Graph:
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, tf.device(program.device):
         inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in program.inputs]
         # The optimizer takes the shape of what is fed as unknown, whatever the placeholder says.
         # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
@@ -130,6 +130,8 @@ class _GraphSession:
         # Graphs come optimized; in a forked child the session's own optimizer could hang.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = -1
+        self.device = program.device
+        devices.require(self.device, config)
         self.session = tf.compat.v1.Session(graph=self.graph, config=config)
         self.run_options = tf.compat.v1.RunOptions()
         if self.depth:
@@ -141,7 +143,7 @@ class _GraphSession:
 
     def _keep(self, feed: Feed) -> None:
         """Put data into a variable, which shares the memory of the (aligned) array."""
-        with self.graph.as_default():
+        with self.graph.as_default(), tf.device(self.device):
             placeholder = tf.compat.v1.placeholder(feed.array.dtype, feed.array.shape)
             assign = tf.raw_ops.AssignVariableOp(resource=_handle(feed), value=placeholder)
         self.session.run(assign, {placeholder: feed.array}, options=self.run_options)
@@ -358,6 +360,11 @@ def function(program: Program) -> Function:
         found = _functions.get(program.key)
         if found is None:
             _refuse_nested_fork()
+            if _fork_depth and not devices.survives_fork(program.device):
+                raise RuntimeError(
+                    f"a forked process cannot use {program.device}. Give pm.sample "
+                    "mp_ctx='forkserver' or 'spawn'."
+                )
             found = _guarded(Function)(program) if _fork_depth else Function(program)
             _functions[program.key] = found
         # The program keeps its function alive, and with the last such program it goes.
