@@ -403,7 +403,8 @@ def _guarded(call: Callable[..., Any], then: Callable[..., Any] = lambda call: N
     """Let a call end the process rather than hang; tell ``then`` that the bare call is safe."""
 
     def guarded(*args: Any) -> Any:
-        faulthandler.dump_traceback_later(FORK_TIMEOUT, exit=True)
+        # By its number: in a notebook sys.stderr is no file.
+        faulthandler.dump_traceback_later(FORK_TIMEOUT, exit=True, file=2)
         try:
             result = call(*args)
         finally:

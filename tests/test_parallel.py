@@ -145,7 +145,7 @@ def test_from_a_notebook():
     try:
         for cell in (SAMPLE, COMPARE):
             reply = client.execute_interactive(cell, timeout=300, output_hook=hear)
-            assert reply["content"]["status"] == "ok", "".join(printed)[-5000:]
+            assert reply["content"]["status"] == "ok", "".join(printed)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
@@ -153,22 +153,6 @@ def test_from_a_notebook():
 
 
 # Other samplers
-
-
-def test_population_of_chains():
-    result = run_code(
-        SAMPLE
-        + """
-with model:
-    found = [
-        sample(model, step=pm.DEMetropolis(), cores=cores)["mu"] for cores in (1, 4)
-    ]
-assert np.unique(found[0]).size > 10
-np.testing.assert_array_equal(*found)
-print("equal")
-"""
-    )
-    assert result.stdout.endswith("equal\n"), result.stderr[-5000:]
 
 
 def test_sequential_monte_carlo_in_forks():
@@ -186,6 +170,25 @@ print("equal")
 """
     )
     assert result.stdout.endswith("equal\n"), result.stderr[-5000:]
+
+
+def test_population_of_chains():
+    # PyMC3 does not seed the processes of a population: their draws differ from run to run.
+    result = run_code(
+        SAMPLE
+        + """
+with model:
+    trace = pm.sample(5000, tune=500, chains=4, cores=4, step=pm.DEMetropolis(), random_seed=1,
+                      progressbar=False, return_inferencedata=False)
+import arviz
+draws = np.array(trace.get_values("mu", combine=False))
+error = draws.std() / np.sqrt(float(arviz.ess(draws)))
+assert abs(draws.mean() - 10 / 11) < 5 * error < 0.1, (draws.mean(), error)
+np.testing.assert_allclose(draws.std(), 11**-0.5, rtol=0.15)
+print("right")
+"""
+    )
+    assert result.stdout.endswith("right\n"), result.stderr[-5000:]
 
 
 # Faults
@@ -243,8 +246,13 @@ print("draws", len(trace), np.isfinite(trace["mu"]).all())
 
 
 def test_home_that_cannot_be_written_gives_the_error_of_theano():
-    flags = {"THEANO_FLAGS": "base_compiledir=/proc/nowhere"}
-    ours, theirs = (run_code(f"import {name}", **flags) for name in ("pymc3_tf", "theano"))
+    code = """
+import theano
+x = theano.tensor.dvector()
+theano.function([x], 2 * x)
+"""
+    flags = {"THEANO_FLAGS": "blas__ldflags=,base_compiledir=/proc/nowhere"}
+    ours, theirs = (run_code(imports + code, **flags) for imports in ("import pymc3_tf", ""))
     assert ours.returncode == theirs.returncode == 1
-    assert "/proc/nowhere" in ours.stderr.strip().splitlines()[-1]
+    assert "/proc/nowhere" in theirs.stderr
     assert ours.stderr.strip().splitlines()[-1] == theirs.stderr.strip().splitlines()[-1]
