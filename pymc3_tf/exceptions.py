@@ -1,7 +1,7 @@
 """The errors of this package.
 
-Every one of them is also a ``ValueError`` or a ``TypeError``, so that code which guards PyMC3's own
-declarations guards these as well.
+Those of declarations are also a ``ValueError`` or a ``TypeError``, so that code which guards
+PyMC3's own declarations guards these as well.
 """
 
 
@@ -34,6 +34,18 @@ class UnsupportedOpError(DeclarationError):
 
 class GraphSizeError(DeclarationError):
     """The graph is larger than the 2 GB that TensorFlow can serialize."""
+
+
+class UnreachableClusterError(DeclarationError):
+    """A server of the cluster of the session does not answer."""
+
+
+class WorkerLostError(RuntimeError):
+    """A server of the cluster on which a density lives does not answer any more.
+
+    The text names its task. It ends ``pm.sample`` in the way in which Ctrl-C does: the error is
+    logged, and the draws so far are returned.
+    """
 
 
 class StartError(ValueError):

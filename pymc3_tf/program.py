@@ -1,4 +1,4 @@
-"""Program: a frozen TensorFlow computation that can be compared, hashed and pickled.
+"""Program: a TensorFlow computation that can be compared, hashed and pickled.
 
 A program is a view of one serialized graph: which of its nodes are inputs, which are outputs, and
 which arrays are bound to the inputs that are data. Value, sum and vector-Jacobian product of one
@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+
+from pymc3_tf.cluster import Cluster
 
 Shape = Optional[Tuple[Optional[int], ...]]
 
@@ -113,7 +115,7 @@ class Program:
     Parameters
     ----------
     graph_def : bytes
-        Serialized ``GraphDef`` without variables. Data is not in it.
+        Serialized ``GraphDef``. It has variables on a cluster only. Data is not in it.
     inputs, outputs : tuple of TensorSpec
         In the order in which values are passed and returned.
     feeds : tuple of Feed
@@ -126,6 +128,8 @@ class Program:
         Compile with XLA.
     stacked : tuple of str
         Nodes of the inputs that have a leading dimension for many draws; all outputs then have it.
+    cluster : Cluster, optional
+        Where the graph lives; None for a frozen graph, which runs in any process.
     """
 
     graph_def: bytes = dataclasses.field(repr=False)
@@ -136,6 +140,7 @@ class Program:
     sums: Tuple[Optional[TensorSpec], ...] = dataclasses.field(default=(), repr=False)
     jit_compile: bool = False
     stacked: Tuple[str, ...] = ()
+    cluster: Optional[Cluster] = None
 
     @cached_property
     def graph_key(self) -> str:
@@ -143,7 +148,8 @@ class Program:
         digest = hashlib.sha256(self.graph_def)
         for feed in self.feeds:
             digest.update(feed.digest)
-        digest.update(str(self.jit_compile).encode())
+        digest.update(str((self.jit_compile, self.cluster)).encode())
+        digest.update(self.cluster.config if self.cluster else b"")
         return digest.hexdigest()
 
     @cached_property
@@ -242,8 +248,11 @@ class Program:
         Raises
         ------
         NotImplementedError
-            If the graph has a while loop of version 1, which cannot stand inside another loop.
+            If the graph has a while loop of version 1, which cannot stand inside another loop, or
+            if it lives on a cluster.
         """
+        if self.cluster:
+            raise NotImplementedError(f"{self.outputs[0].label}: it lives on a cluster")
         if b"LoopCond" in self.graph_def:
             raise NotImplementedError(f"{self.outputs[0].label}: it has a while loop of version 1")
 
@@ -470,7 +479,7 @@ class Program:
             outputs = self.build(dict(zip(nodes, placeholders)))
             gradients = add_gradients(outputs, placeholders)
         graph_def = graph.as_graph_def()
-        clean(graph_def)
+        clean(graph_def, keep_devices=self.cluster is not None)
         program = assemble(
             graph_def,
             [dataclasses.replace(spec, like=None) for spec in self.inputs]
@@ -479,6 +488,7 @@ class Program:
             self.outputs,
             gradients,
             jit_compile=self.jit_compile,
+            cluster=self.cluster,
         )
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
@@ -575,8 +585,9 @@ def assemble(
     gradients: Gradients,
     *,
     jit_compile: bool = False,
+    cluster: Optional[Cluster] = None,
 ) -> Program:
-    """Make a program of a clean ``GraphDef`` without variables.
+    """Make a program of a clean ``GraphDef``.
 
     Parameters
     ----------
@@ -591,6 +602,8 @@ def assemble(
         What ``add_gradients`` returned for them.
     jit_compile : bool
         Compile with XLA.
+    cluster : Cluster, optional
+        Where the graph lives.
     """
     inputs = [
         dataclasses.replace(spec, node=f"input_{i}", like=None) for i, spec in enumerate(inputs)
@@ -651,6 +664,7 @@ def assemble(
         pullback=Pullback(tuple(cotangents), tuple(program_gradients)),
         sums=tuple(sums),
         jit_compile=jit_compile,
+        cluster=cluster,
     )
 
 
@@ -724,15 +738,28 @@ def called_functions(node: Any) -> List[str]:
 _DROPPED_ATTRIBUTES = ("_XlaMustCompile", "_noinline", "_class", "_output_shapes")
 
 
-def clean(graph_def: Any) -> None:
+def clean(graph_def: Any, keep_devices: bool = False) -> None:
     """Strip what binds a graph to one process, device or compiler."""
+    if keep_devices:
+        _resolve_colocation(graph_def)
     for holder in graph_def.library.function:
         for name in _DROPPED_ATTRIBUTES:
             if name in holder.attr:
                 del holder.attr[name]
     for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
         for node in nodes:
-            node.device = ""
+            if not keep_devices:
+                node.device = ""
             for name in _DROPPED_ATTRIBUTES:
                 if name in node.attr:
                     del node.attr[name]
+
+
+def _resolve_colocation(graph_def: Any) -> None:
+    """Put nodes on the device of the node that they are to be with, which may be pruned."""
+    nodes = {node.name: node for node in graph_def.node}
+    for node in graph_def.node:
+        for entry in node.attr["_class"].list.s if "_class" in node.attr else ():
+            other = nodes.get(entry.decode().split("@", 1)[-1])
+            if not node.device and other is not None:
+                node.device = other.device
