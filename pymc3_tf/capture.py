@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants, op_def_registry
 from tensorflow.python.util import deprecation
 
+from pymc3_tf.cluster import Cluster
 from pymc3_tf.exceptions import (
     DeclarationError,
     DeclarationTypeError,
@@ -61,7 +62,7 @@ def capture(
     draws: bool = False,
     name: str = "logp",
 ) -> Program:
-    """Freeze a computation.
+    """Freeze a computation, or leave it on the cluster of its session.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ def capture(
     inputs : sequence of Input
         All tensors (or arguments) that get a value from outside, data included.
     session : tf.compat.v1.Session, optional
-        Holds the values of the graph's variables. Default: TensorFlow's default session.
+        Holds the values of the graph's variables. Default: TensorFlow's default session. If it is
+        connected to a cluster, variables that are no inputs stay there, live.
     jit_compile : bool
         Compile with XLA.
     differentiable : bool
@@ -95,6 +97,7 @@ def capture(
     if not callable(source):
         return _capture_tensors(tensors_of(source, name), inputs, how, seeded=draws)
     if tf.executing_eagerly():
+        _refuse_cluster(session, name)
         return _capture_function(source, inputs, how)
     # Outside eager mode the function may use the variables and tensors of the user's graph.
     with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(_SCOPE):
@@ -237,6 +240,7 @@ def _capture_tensors(
     seeded: bool = False,
 ) -> Program:
     graph, name = outputs[0].graph, how.name
+    cluster = _cluster(graph, how)
     tensors = [graph_tensor(i.key, graph, i.argument, name) for i in inputs]
     labels = labels or [node_of(t.name) for t in tensors]
     specs = [_input_spec(i, t, label) for i, t, label in zip(inputs, tensors, labels)]
@@ -249,7 +253,7 @@ def _capture_tensors(
     with graph.as_default(), tf.name_scope(_SCOPE):
         gradients = _add_gradients(outputs, tensors if how.differentiable else (), name)
     graph_def = _as_graph_def(graph, name)
-    clean(graph_def)
+    clean(graph_def, keep_devices=cluster is not None)
     detached = _detach(graph_def, tensors)
     gradients = gradients.renamed(detached)
     arguments = [detached.get(t.name, t.name) for t in tensors]
@@ -261,11 +265,41 @@ def _capture_tensors(
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
+    outs = _output_specs(outputs, gradients, name)
+    if cluster:
+        values = _stand_ins(graph_def, parameters)
+        live = _share_variables(graph_def, values)
+        if live:
+            cluster.check_variables(graph_def, live, name)
+        graph_def = _freeze_only(graph_def, values, roots)
+        return assemble(graph_def, specs, arguments, outs, gradients, cluster=cluster)
     values = _variable_values(graph_def, parameters, graph, how.session, name)
     _freeze_shapes(graph_def, graph)
     graph_def = freeze(graph_def, values, roots, name)
-    outs = _output_specs(outputs, gradients, name)
     return assemble(graph_def, specs, arguments, outs, gradients, jit_compile=how.jit_compile)
+
+
+def _cluster(graph: tf.Graph, how: _How) -> Optional[Cluster]:
+    """Return the cluster on which a graph lives; None if it is to be frozen."""
+    session = how.session or tf.compat.v1.get_default_session()
+    if session is None or session.graph is not graph:
+        _refuse_cluster(how.session, how.name)
+        return None
+    cluster = Cluster.of(session)
+    if cluster and how.jit_compile:
+        raise DeclarationError(
+            f"jit_compile=True compiles {how.name} for this process, and it lives on the cluster "
+            f"{cluster.target}. Leave jit_compile out."
+        )
+    return cluster
+
+
+def _refuse_cluster(session: Optional[tf.compat.v1.Session], name: str) -> None:
+    if getattr(session, "sess_str", None):
+        raise DeclarationError(
+            f"{name} is not in the graph of the session, which is connected to a cluster. Build it "
+            "of tensors of that graph, inside of `with session.graph.as_default():`."
+        )
 
 
 def graph_tensor(key: Any, graph: tf.Graph, argument: str, name: str) -> tf.Tensor:
@@ -582,6 +616,39 @@ def _as_graph_def(graph: tf.Graph, name: str) -> Any:
         ) from error
 
 
+def _stand_ins(graph_def: Any, parameters: Mapping[str, TensorSpec]) -> Dict[str, np.ndarray]:
+    """Return something to freeze for each variable that is a parameter."""
+    return {
+        node.name: np.zeros(
+            [n or 0 for n in parameters[node.name].shape or ()], parameters[node.name].dtype
+        )
+        for node in graph_def.node
+        if node.op in _VARIABLE_OPS and node.name in parameters
+    }
+
+
+def _share_variables(graph_def: Any, parameters: Mapping[str, Any]) -> List[str]:
+    """Let variables be found under any other name of their node; return those that stay."""
+    live = [n for n in graph_def.node if n.op in _VARIABLE_OPS and n.name not in parameters]
+    for node in live:
+        if not node.attr["shared_name"].s:
+            node.attr["shared_name"].s = node.name.encode()
+    return [node.name for node in live]
+
+
+def _freeze_only(graph_def: Any, values: Mapping[str, np.ndarray], roots: Sequence[str]) -> Any:
+    """Turn some of the variables into constants, and leave all else as it is."""
+    if not values:
+        return graph_def
+    with deprecation.silence():
+        return convert_to_constants.convert_variables_to_constants_from_session_graph(
+            _Values(values),
+            graph_def,
+            sorted({node_of(root) for root in roots}),
+            variable_names_allowlist=set(values),
+        )
+
+
 def _variable_values(
     graph_def: Any,
     parameters: Mapping[str, TensorSpec],
@@ -590,14 +657,12 @@ def _variable_values(
     name: str,
 ) -> Dict[str, np.ndarray]:
     """Read the variables of a graph, or stand-ins for those that are parameters."""
-    values, wanted = {}, {}
-    for node in graph_def.node:
-        if node.op in _VARIABLE_OPS:
-            if node.name in parameters:
-                spec = parameters[node.name]
-                values[node.name] = np.zeros([n or 0 for n in spec.shape or ()], spec.dtype)
-            else:
-                wanted[node.name] = _readable(graph.get_tensor_by_name(f"{node.name}:0"))
+    values = _stand_ins(graph_def, parameters)
+    wanted = {
+        node.name: _readable(graph.get_tensor_by_name(f"{node.name}:0"))
+        for node in graph_def.node
+        if node.op in _VARIABLE_OPS and node.name not in parameters
+    }
     if not wanted:
         return values
     session = session or tf.compat.v1.get_default_session()

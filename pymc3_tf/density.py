@@ -66,7 +66,9 @@ class TFDensity(pm.Continuous):
         of `logp`, built of ``tf.random.normal`` and its like. All follow ``random_seed``.
     session : tf.compat.v1.Session, optional
         Holds the values of the graph's variables, which are frozen at declaration. Default:
-        TensorFlow's default session.
+        TensorFlow's default session. If it is connected to a cluster
+        (``Session("grpc://host:port")``), the graph stays there, live: variables that are not
+        parameters, and the data in them, never leave their servers.
     jit_compile : bool, optional
         Compile with XLA. Worth it for large elementwise computations.
     device : str, optional

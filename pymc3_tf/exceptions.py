@@ -1,7 +1,7 @@
 """The errors of this package.
 
-Every one of them is also a ``ValueError`` or a ``TypeError``, so that code which guards PyMC3's own
-declarations guards these as well.
+Those of declarations are also a ``ValueError`` or a ``TypeError``, so that code which guards
+PyMC3's own declarations guards these as well.
 """
 
 
@@ -38,6 +38,18 @@ class GraphSizeError(DeclarationError):
 
 class EvaluationError(ValueError):
     """TensorFlow failed at some values of the inputs. The text has them."""
+
+
+class UnreachableClusterError(DeclarationError):
+    """A server of the cluster of the session does not answer."""
+
+
+class WorkerLostError(RuntimeError):
+    """A server of the cluster on which a density lives does not answer any more.
+
+    The text names its task. It ends ``pm.sample`` in the way in which Ctrl-C does: the error is
+    logged, and the draws so far are returned.
+    """
 
 
 class StartError(ValueError):

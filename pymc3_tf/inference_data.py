@@ -19,6 +19,7 @@ from theano.graph.basic import ancestors, graph_inputs
 
 from pymc3_tf.density import TFDensity
 from pymc3_tf.draws import evaluate_draws
+from pymc3_tf.exceptions import WorkerLostError
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +144,9 @@ def _batched(converter: Any) -> Any:
                 if isinstance(variable.distribution, TFDensity):
                     try:
                         found.update(log_likelihood(self.model, _Draws(trace), [variable]))
+                    except WorkerLostError as error:
+                        # ArviZ then leaves it out, with a warning. Asking again would be in vain.
+                        raise TypeError(str(error)) from error
                     except Exception:  # ArviZ's own way then works, or says best what is wrong
                         _log.debug("%s is computed draw by draw", variable.name, exc_info=True)
             self.log_likelihood = [x.name for x in variables if x.name not in found]

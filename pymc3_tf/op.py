@@ -41,7 +41,8 @@ class TensorFlowOp(theano.graph.op.Op):
     feed_dict : dict, optional
         Data: arrays by tensor, or by argument name. They stay in TensorFlow's memory.
     session : tf.compat.v1.Session, optional
-        Holds the values of the graph's variables. Default: TensorFlow's default session.
+        Holds the values of the graph's variables. Default: TensorFlow's default session. If it is
+        connected to a cluster, the computation stays there, live, and its variables are not read.
     jit_compile : bool, optional
         Compile with XLA. Worth it for large elementwise computations.
     device : str, optional
@@ -137,6 +138,10 @@ class TensorFlowOp(theano.graph.op.Op):
                 broadcastable = [n == 1 for n in spec.shape]
             outputs.append(tt.TensorType(spec.dtype, broadcastable)())
         return Apply(self, variables, outputs)
+
+    def do_constant_folding(self, fgraph: Any, node: Apply) -> bool:
+        """Tell Theano whether the outputs stay the same: on a cluster, variables may change."""
+        return self.program.cluster is None
 
     def prepare_node(self, node: Apply, storage_map: Any, compute_map: Any, impl: Any) -> None:
         """Build the runtime while Theano compiles: before PyMC3 forks its chains."""

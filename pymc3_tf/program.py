@@ -1,4 +1,4 @@
-"""Program: a frozen TensorFlow computation that can be compared, hashed and pickled.
+"""Program: a TensorFlow computation that can be compared, hashed and pickled.
 
 A program is a view of one serialized graph: which of its nodes are inputs, which are outputs, and
 which arrays are bound to the inputs that are data. Value, sum and vector-Jacobian product of one
@@ -15,6 +15,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+
+from pymc3_tf.cluster import Cluster
+from pymc3_tf.exceptions import DeclarationError
 
 Shape = Optional[Tuple[Optional[int], ...]]
 
@@ -122,7 +125,7 @@ class Program:
     Parameters
     ----------
     graph_def : bytes
-        Serialized ``GraphDef`` without variables. Data is not in it.
+        Serialized ``GraphDef``. It has variables on a cluster only. Data is not in it.
     inputs, outputs : tuple of TensorSpec
         In the order in which values are passed and returned.
     feeds : tuple of Feed
@@ -137,6 +140,8 @@ class Program:
         Where TensorFlow runs it, such as ``"/GPU:0"``; empty for where TensorFlow likes.
     stacked : tuple of str
         Nodes of the inputs that have a leading dimension for many draws; all outputs then have it.
+    cluster : Cluster, optional
+        Where the graph lives; None for a frozen graph, which runs in any process.
     """
 
     graph_def: bytes = dataclasses.field(repr=False)
@@ -148,6 +153,7 @@ class Program:
     jit_compile: bool = False
     device: str = ""
     stacked: Tuple[str, ...] = ()
+    cluster: Optional[Cluster] = None
 
     @cached_property
     def graph_key(self) -> str:
@@ -155,7 +161,8 @@ class Program:
         digest = hashlib.sha256(self.graph_def)
         for feed in self.feeds:
             digest.update(feed.digest)
-        digest.update(f"{self.jit_compile}{self.device}".encode())
+        digest.update(str((self.jit_compile, self.device, self.cluster)).encode())
+        digest.update(self.cluster.config if self.cluster else b"")
         return digest.hexdigest()
 
     @cached_property
@@ -230,6 +237,11 @@ class Program:
 
     def on(self, device: str) -> Program:
         """Return the program on a device."""
+        if device and self.cluster:
+            raise DeclarationError(
+                f"device is {device!r}, and {self.outputs[0].label} lives on the cluster "
+                f"{self.cluster.target}, where its graph says the devices. Leave device out."
+            )
         return dataclasses.replace(self, device=device)
 
     def with_fallback(self, value: float) -> Program:
@@ -283,8 +295,11 @@ class Program:
         Raises
         ------
         NotImplementedError
-            If the graph has a while loop of version 1, which cannot stand inside another loop.
+            If the graph has a while loop of version 1, which cannot stand inside another loop, or
+            if it lives on a cluster.
         """
+        if self.cluster:
+            raise NotImplementedError(f"{self.outputs[0].label}: it lives on a cluster")
         if b"LoopCond" in self.graph_def:
             raise NotImplementedError(f"{self.outputs[0].label}: it has a while loop of version 1")
 
@@ -511,7 +526,7 @@ class Program:
             outputs = self.build(dict(zip(nodes, placeholders)))
             gradients = add_gradients(outputs, placeholders)
         graph_def = graph.as_graph_def()
-        clean(graph_def)
+        clean(graph_def, keep_devices=self.cluster is not None)
         program = assemble(
             graph_def,
             [dataclasses.replace(spec, like=None) for spec in self.inputs]
@@ -520,6 +535,7 @@ class Program:
             self.outputs,
             gradients,
             jit_compile=self.jit_compile,
+            cluster=self.cluster,
         ).on(self.device)
         program = program._with_fallbacks()
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
@@ -617,8 +633,9 @@ def assemble(
     gradients: Gradients,
     *,
     jit_compile: bool = False,
+    cluster: Optional[Cluster] = None,
 ) -> Program:
-    """Make a program of a clean ``GraphDef`` without variables.
+    """Make a program of a clean ``GraphDef``.
 
     Parameters
     ----------
@@ -633,6 +650,8 @@ def assemble(
         What ``add_gradients`` returned for them.
     jit_compile : bool
         Compile with XLA.
+    cluster : Cluster, optional
+        Where the graph lives.
     """
     inputs = [
         dataclasses.replace(spec, node=f"input_{i}", like=None) for i, spec in enumerate(inputs)
@@ -693,6 +712,7 @@ def assemble(
         pullback=Pullback(tuple(cotangents), tuple(program_gradients)),
         sums=tuple(sums),
         jit_compile=jit_compile,
+        cluster=cluster,
     )
 
 
@@ -766,15 +786,28 @@ def called_functions(node: Any) -> List[str]:
 _DROPPED_ATTRIBUTES = ("_XlaMustCompile", "_noinline", "_class", "_output_shapes")
 
 
-def clean(graph_def: Any) -> None:
+def clean(graph_def: Any, keep_devices: bool = False) -> None:
     """Strip what binds a graph to one process, device or compiler."""
+    if keep_devices:
+        _resolve_colocation(graph_def)
     for holder in graph_def.library.function:
         for name in _DROPPED_ATTRIBUTES:
             if name in holder.attr:
                 del holder.attr[name]
     for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
         for node in nodes:
-            node.device = ""
+            if not keep_devices:
+                node.device = ""
             for name in _DROPPED_ATTRIBUTES:
                 if name in node.attr:
                     del node.attr[name]
+
+
+def _resolve_colocation(graph_def: Any) -> None:
+    """Put nodes on the device of the node that they are to be with, which may be pruned."""
+    nodes = {node.name: node for node in graph_def.node}
+    for node in graph_def.node:
+        for entry in node.attr["_class"].list.s if "_class" in node.attr else ():
+            other = nodes.get(entry.decode().split("@", 1)[-1])
+            if not node.device and other is not None:
+                node.device = other.device

@@ -6,11 +6,12 @@ vector-Jacobian product at the same inputs, this puts the one op that computes b
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Dict, List, Tuple
 
 from theano.compile.mode import optdb
 from theano.graph.basic import Apply, ancestors
-from theano.graph.opt import GlobalOptimizer, MergeOptimizer
+from theano.graph.opt import GlobalOptimizer, LocalOptGroup, MergeOptimizer
 from theano.graph.toolbox import ReplaceValidate
 
 from pymc3_tf.op import TensorFlowOp, apply
@@ -56,3 +57,31 @@ def _merge(fgraph: Any, forward: Apply, vjp: Apply) -> None:
 optdb.register(
     "pymc3_tf_merge_value_and_gradient", MergeValueAndGradient(), 2.2, "fast_run", "fast_compile"
 )
+
+
+# -- what Theano would keep for good -----------------------------------------------------------
+
+
+def forget_ops() -> None:
+    """Let Theano's groups of rewrites forget the ops that they have seen.
+
+    Groups that Theano has from its import on remember each op they were asked about, and with ours
+    its program, session and data, long after the model is gone.
+    """
+    before = LocalOptGroup.transform
+    if getattr(before, "_forgets", False):
+        return
+
+    @functools.wraps(before)
+    def transform(self: Any, fgraph: Any, node: Any) -> Any:
+        try:
+            return before(self, fgraph, node)
+        finally:
+            if isinstance(node.op, TensorFlowOp) and not self.track_map.get(node.op):
+                self.track_map.pop(node.op, None)
+
+    transform._forgets = True  # type: ignore[attr-defined]
+    LocalOptGroup.transform = transform
+
+
+forget_ops()

@@ -49,9 +49,15 @@ class Memo:
     NUTS evaluates the start of every trajectory, which was a point of the trajectory before it, and
     a Deterministic is computed once more for each draw. Results are shared between the programs of
     one graph.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes that they may take together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = _MEMO_BYTES) -> None:
+        self._limit = limit
         self._entries: collections.OrderedDict[Any, Tuple[Dict[str, Any], int]]
         self._entries = collections.OrderedDict()
         self._bytes = 0
@@ -65,14 +71,14 @@ class Memo:
         known, before = self._entries.get(key, _NOTHING)
         self._entries[key] = {**known, **results}, before + size
         self._bytes += size
-        while self._bytes > _MEMO_BYTES:
+        while self._bytes > self._limit:
             self._bytes -= self._entries.popitem(last=False)[1][1]
 
 
 def _handle(feed: Feed) -> tf.Tensor:
     """Return the variable of data in the current graph; by its name it is the same in all."""
     return tf.raw_ops.VarHandleOp(
-        dtype=feed.array.dtype, shape=feed.array.shape, shared_name=feed.node
+        dtype=feed.array.dtype, shape=feed.array.shape, shared_name=feed.digest.hex()
     )
 
 
@@ -107,8 +113,9 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
     names = [t.name for t in inputs], [t.name for t in outputs]
     graph_def = graph.as_graph_def()
     # In a forked child the optimizer could hang. A program for many draws is called a few times
-    # only, and optimizing it would take longer than that.
-    if not _fork_depth and not program.stacked:
+    # only, and optimizing it would take longer than that. On a cluster, which knows its devices,
+    # the session does it.
+    if not _fork_depth and not program.stacked and not program.cluster:
         try:
             graph_def = optimize(graph_def, [*names[0], *names[1]])
         except tf.errors.OpError:
@@ -121,32 +128,45 @@ class _GraphSession:
 
     def __init__(self, program: Program) -> None:
         self.depth = _fork_depth
-        self.memo = Memo()
         # Shapes of inputs with which there were results.
         self.succeeded: Set[Any] = set()
         self.graph = tf.Graph()
+        self.cluster = program.cluster
+        self.device = program.device
+        # What the variables of a cluster hold can change at any time.
+        self.memo = Memo(0) if self.cluster else Memo()
+        self.run_options = tf.compat.v1.RunOptions()
+        self.session = self._on_cluster() if self.cluster else self._here()
+        for feed in program.feeds:
+            if feed.array.nbytes > _CONSTANT_BYTES:
+                self._keep(feed)
+
+    def _on_cluster(self) -> tf.compat.v1.Session:
+        assert self.cluster is not None
+        return self.cluster.session(self.graph)
+
+    def _here(self) -> tf.compat.v1.Session:
         # -1 runs every op on the calling thread: no hand-over to a pool, a fifth of the time.
         config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
         # Graphs come optimized; in a forked child the session's own optimizer could hang.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = -1
-        self.device = program.device
         devices.require(self.device, config)
-        self.session = tf.compat.v1.Session(graph=self.graph, config=config)
-        self.run_options = tf.compat.v1.RunOptions()
         if self.depth:
             # The pool of the parent has no threads in a forked child; this one starts its own.
             self.run_options.experimental.use_run_handler_pool = True
-        for feed in program.feeds:
-            if feed.array.nbytes > _CONSTANT_BYTES:
-                self._keep(feed)
+        return tf.compat.v1.Session(graph=self.graph, config=config)
 
     def _keep(self, feed: Feed) -> None:
         """Put data into a variable, which shares the memory of the (aligned) array."""
         with self.graph.as_default(), tf.device(self.device):
             placeholder = tf.compat.v1.placeholder(feed.array.dtype, feed.array.shape)
             assign = tf.raw_ops.AssignVariableOp(resource=_handle(feed), value=placeholder)
-        self.session.run(assign, {placeholder: feed.array}, options=self.run_options)
+        run = self._guard(self.session.run, tf.compat.v1.GraphDef())
+        run(assign, {placeholder: feed.array}, self.run_options)
+
+    def _guard(self, call: Callable[..., Any], graph_def: Any) -> Callable[..., Any]:
+        return self.cluster.guarded(call, graph_def) if self.cluster else call
 
     def make_callable(self, graph: _Graph) -> Callable[..., List[Any]]:
         """Import a graph, and return the fastest call of it that the installed TensorFlow has."""
@@ -156,8 +176,9 @@ class _GraphSession:
             )
         inputs, outputs = tensors[: len(graph.inputs)], tensors[len(graph.inputs) :]
         make = getattr(self.session, "_make_callable_from_options", None)
-        if make is None:
-            return self.session.make_callable(outputs, inputs)
+        if make is None or self.cluster:
+            # To a cluster the one is as fast as the other, and this one needs no release.
+            return self._guard(self.session.make_callable(outputs, inputs), graph.graph_def)
         options = config_pb2.CallableOptions(run_options=self.run_options)
         options.feed.extend(t.name for t in inputs)
         options.fetch.extend(t.name for t in outputs)
@@ -359,12 +380,7 @@ def function(program: Program) -> Function:
     with _lock:
         found = _functions.get(program.key)
         if found is None:
-            _refuse_nested_fork()
-            if _fork_depth and not devices.survives_fork(program.device):
-                raise RuntimeError(
-                    f"a forked process cannot use {program.device}. Give pm.sample "
-                    "mp_ctx='forkserver' or 'spawn'."
-                )
+            _refuse_fork(program)
             found = _guarded(Function)(program) if _fork_depth else Function(program)
             _functions[program.key] = found
         # The program keeps its function alive, and with the last such program it goes.
@@ -391,7 +407,18 @@ def _graph_session(program: Program) -> _GraphSession:
     return session
 
 
-def _refuse_nested_fork() -> None:
+def _refuse_fork(program: Program) -> None:
+    if _fork_depth and program.cluster:
+        raise RuntimeError(
+            f"{program.outputs[0].label} lives on the cluster {program.cluster.target}, to which a "
+            "forked process cannot connect. Start the chains in another way: "
+            'pm.sample(mp_ctx="forkserver") or pm.sample(mp_ctx="spawn"), or with cores=1.'
+        )
+    if _fork_depth and not devices.survives_fork(program.device):
+        raise RuntimeError(
+            f"a forked process cannot use {program.device}. Give pm.sample mp_ctx='forkserver' or "
+            "'spawn'."
+        )
     if _fork_depth > 1:
         raise RuntimeError(
             "a process forked by a forked process cannot use TensorFlow. Start the chains from the "

@@ -108,7 +108,7 @@ def sample(
     pymc3_tf.exceptions.DiscreteVariableError
         If the model has discrete free variables.
     pymc3_tf.exceptions.CompilationError
-        If XLA cannot compile a density. The text names it.
+        If XLA cannot compile a density, or if it lives on a cluster. The text names it.
     NotImplementedError
         If the model has a Theano op that has no translation to TensorFlow. The text names it.
     pymc3.exceptions.SamplingError
@@ -136,6 +136,7 @@ def sample(
     True
     """
     model = pm.modelcontext(model)
+    _refuse_clusters(model)
     options = dict(idata_kwargs or {})
     _check(draws, tune, chains, target_accept, max_treedepth, init, chain_method, options)
     batch = chains if chain_method == "vectorized" else 0
@@ -329,15 +330,29 @@ def _wanted(model: pm.Model, draws: nuts_chains.Draws, names: Any) -> List[str]:
     return []
 
 
+def _refuse_clusters(model: pm.Model) -> None:
+    for variable in [*model.basic_RVs, *model.potentials, *model.deterministics]:
+        for op in _ops(variable):
+            if op.program.cluster:
+                raise CompilationError(
+                    f"{variable.name!r} lives on the cluster {op.program.cluster.target}, and "
+                    "XLA compiles for this process only. Use pm.sample()."
+                )
+
+
+def _ops(variable: Any) -> List[TensorFlowOp]:
+    """Return the TensorFlow ops on which a variable of a model depends."""
+    logp = getattr(variable, "logpt", variable)
+    nodes = {v.owner for v in ancestors([logp]) if v.owner is not None}
+    return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]
+
+
 def _culprit(model: pm.Model, error: Exception) -> str:
     """Say which density XLA cannot compile."""
     for variable in [*model.basic_RVs, *model.potentials]:
-        logp = getattr(variable, "logpt", variable)
-        for node in {v.owner for v in ancestors([logp]) if v.owner is not None}:
-            if not isinstance(node.op, TensorFlowOp):
-                continue
+        for op in _ops(variable):
             try:
-                compile_alone(node.op.program)
+                compile_alone(op.program)
             except tf.errors.OpError as found:
                 return (
                     f"XLA cannot compile the TensorFlow part of {variable.name!r}: "

@@ -1,5 +1,6 @@
 """What the README and the documentation show can be run as it stands."""
 
+import contextlib
 import functools
 import re
 from pathlib import Path
@@ -7,9 +8,20 @@ from pathlib import Path
 import numpy as np
 import pymc3 as pm
 import pytest
+from test_examples import load_example
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/index.md", "docs/declare.md", "docs/sampling.md"]
+PAGES = ["README.md"] + [
+    f"docs/{name}.md" for name in ("index", "declare", "sampling", "parallel", "cluster")
+]
+
+
+def check_cluster_page(session, model, trace, x, y, patient, **rest):
+    x, y = session.run([x, y])
+    expected = -0.5 * np.sum((y - 0.5 * x) ** 2) - 0.125 - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(model.logp({"slope": 0.5}), expected, rtol=1e-10)
+    assert trace.posterior["slope"].shape == (2, 10)
+    assert patient.list_devices()[1].name.startswith("/job:worker/replica:0/task:1")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -21,8 +33,17 @@ def test_python_blocks_run(page, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
     assert blocks
     scope = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), scope)
+    with contextlib.ExitStack() as stack:
+        target = "grpc://10.0.0.1:2222"
+        if any(target in block for block in blocks):
+            _, here = stack.enter_context(load_example("cluster").workers(2))
+            blocks = [block.replace(target, here) for block in blocks]
+        for block in blocks:
+            exec(compile(block, page, "exec"), scope)
+        if "session" in scope:
+            check_cluster_page(**scope)
+            scope["session"].close()
+            scope["patient"].close()
     samples = scope.get("idata", scope.get("trace"))
     if page == "docs/sampling.md":
         assert samples.posterior["m"].shape == (4, 1000)
@@ -32,7 +53,7 @@ def test_python_blocks_run(page, monkeypatch):
         x = scope["x"]
         shift = (scope["second"].posterior - scope["first"].posterior)["slope"].mean()
         assert abs(float(shift) - x.sum() / (1 + (x**2).sum())) < 0.01
-    elif page != "docs/declare.md":
+    elif page in ("README.md", "docs/index.md"):
         draws = 10_000 if page == "README.md" else 10
         assert samples.posterior["m"].shape == (2, draws)
         assert samples.log_likelihood["y"].shape == (2, draws, 50)

@@ -97,6 +97,24 @@ def test_equal_programs_share_a_function_and_dropped_ones_leave_none():
     assert key not in runtime._functions
 
 
+def test_models_that_are_dropped_leave_no_function():
+    # Theano's rewrites would remember the ops of every model for good.
+    import gc
+
+    import pymc3 as pm
+
+    before = {f._graph_key for f in runtime.live_functions()}
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0.0, 1.0)
+        y = pm.TFDensity("y", lambda y, mu: -1.234 * tf.square(y - mu), {"mu": mu}, observed=[1.0])
+    function = model.logp_dlogp_function()
+    of_model = {f._graph_key for f in runtime.live_functions()} - before
+    assert of_model
+    del function, model, mu, y
+    gc.collect()
+    assert not of_model & {f._graph_key for f in runtime.live_functions()}
+
+
 def test_threads_get_their_own_results():
     slow = program(lambda x: tf.reduce_sum(tf.sin(x * tf.ones([200_000], tf.float64))), ())
     points = np.linspace(0.1, 1.0, 8)

@@ -17,6 +17,11 @@ from pymc3_tf.program import Program, TensorSpec
 @tf_funcify.register(TensorFlowOp)
 def _program(op: Any, node: Any) -> Callable[..., Any]:
     program = op.program
+    if program.cluster:
+        raise NotImplementedError(
+            f"{program.outputs[0].label} lives on the cluster {program.cluster.target}, and cannot "
+            "become a part of another TensorFlow program. Use pm.sample(), or PyMC3's own modes."
+        )
 
     @tf.custom_gradient
     def inlined(*xs: Any) -> Any:
