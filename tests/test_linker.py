@@ -633,6 +633,14 @@ SWITCHES = {
     "nested": lambda x: tt.switch(x > 0, tt.log(tt.sqrt(x)) * tt.exp(-1 / x), 0.0),
     "outside": lambda x: 3 * tt.sqr(tt.switch(x > 0, tt.log(x), x)),
     "scalar_base": lambda x: tt.switch(x > 0, tt.sqrt(x) * x[3], x),
+    **{
+        f"{name}_of_nan": lambda x, f=f: tt.switch(x > 0, f(tt.sqrt(x) / 9), 0.0)
+        for name, f in {
+            **{name: getattr(tt, name) for name in ("abs_", "sin", "cos", "arctan", "arcsinh")},
+            **{name: getattr(tt, name) for name in ("tanh", "erf", "erfc")},
+            **{name: getattr(tt.nnet, name) for name in ("sigmoid", "softplus", "softsign")},
+        }.items()
+    },
 }
 
 
