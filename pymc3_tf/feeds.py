@@ -49,15 +49,12 @@ def given_by(
     keys = [key.deref() if hasattr(key, "deref") else key for key in entries]
     return [
         Given(
-            key, value if masked and is_masked(value) else _source(value, key, argument), argument
+            key,
+            value if masked and np.ma.is_masked(value) else _source(value, key, argument),
+            argument,
         )
         for key, value in zip(keys, entries.values())
     ]
-
-
-def is_masked(value: Any) -> bool:
-    """Whether some entries are masked: values that PyMC3 samples."""
-    return np.ma.is_masked(value)
 
 
 def _source(value: Any, key: Any, argument: str) -> Any:
@@ -66,7 +63,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
     if isinstance(value, Variable):
         return value
     label = label_of(key)
-    if is_masked(value):
+    if np.ma.is_masked(value):
         raise DeclarationError(
             f"{argument}: {label!r} has masked entries, which only the observed value can have. "
             "Fill them in, or make them variables of the model."
