@@ -14,9 +14,9 @@ from theano.graph.basic import Variable
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, capture, graph_tensor, needed, tensors_of
 from pymc3_tf.density import TFDensity
-from pymc3_tf.draws import evaluate_draws
+from pymc3_tf.draws import drawn, evaluate_draws
 from pymc3_tf.exceptions import DeclarationError
-from pymc3_tf.feeds import Given, drawn, given_by, values_at
+from pymc3_tf.feeds import Given, given_by, values_at
 from pymc3_tf.op import apply, as_list
 
 
