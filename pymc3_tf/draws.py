@@ -256,7 +256,4 @@ def _stack_imputed(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any
 @_stack.register(TensorFlowOp)
 def _stack_program(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
     nodes = [spec.node for spec, varying in zip(op.program.inputs, varies) if varying]
-    try:
-        return TensorFlowOp.of(op.program.batched(nodes)).make_node(*inputs).outputs
-    except NotImplementedError:
-        return None
+    return TensorFlowOp.of(op.program.batched(nodes)).make_node(*inputs).outputs
