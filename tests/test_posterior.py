@@ -163,6 +163,15 @@ def test_evaluate_what_depends_on_data_that_changed():
     np.testing.assert_array_equal(got, [[[1.0, 2.0]], [[3.0, 6.0]]])
 
 
+def test_tensor_of_strings_cannot_be_evaluated():
+    with tf.Graph().as_default():
+        x_t = v1.placeholder(tf.float64, [])
+        text = tf.strings.as_string(x_t, name="text")
+        idata = az.from_dict({"x": np.zeros((1, 2))})
+        with pytest.raises(TypeError, match="'text:0' is a tensor of dtype string.*in Python"):
+            pymc3_tf.evaluate([x_t + 1.0, text], idata, params={x_t: "x"})
+
+
 def test_unpickled_density_has_no_graph_to_feed(line_model):
     import pickle
 
