@@ -450,6 +450,18 @@ def test_branch_that_is_not_taken_has_no_gradient(name):
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("function", [tt.max, tt.min, lambda x: tt.max_and_argmax(x)[0]])
+def test_extreme_that_is_nan_has_no_gradient_in_a_branch_that_is_not_taken(function):
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector()
+        total = tt.switch(x[1] > 9.0, function(tt.sqrt(x)), x[1] ** 2)
+    for jit in (None, True):
+        _, (got,) = with_gradient(link([total], [x]), jit_compile=jit)(
+            tf.constant([-1.0, 4.0], tf.float64)
+        )
+        np.testing.assert_array_equal(got, [0.0, 8.0])
+
+
 def test_second_derivatives_pass_through_switches():
     with theano.config.change_flags(compute_test_value="off"):
         x = tt.dvector()
