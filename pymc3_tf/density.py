@@ -21,7 +21,7 @@ from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
 from pymc3_tf.devices import checked_device
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Given, feed_for, given_by, is_masked
+from pymc3_tf.feeds import Given, feed_for, given_by
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.predictive import DistributionLogProb, DistributionSample, Sampler
 from pymc3_tf.program import Feed, Program
@@ -533,7 +533,7 @@ def _likelihood_data(feeds: Sequence[Given]) -> Any:
 
 
 def _private(source: Any) -> Any:
-    plain = isinstance(source, np.ndarray) and not is_masked(source)
+    plain = isinstance(source, np.ndarray) and not np.ma.is_masked(source)
     return Feed.of("", source).array if plain else source
 
 

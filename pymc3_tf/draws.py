@@ -7,12 +7,13 @@ has no form for many draws is computed in a loop, and only that.
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 import theano
 import theano.tensor as tt
-from theano.graph.basic import Apply, graph_inputs, io_toposort
+from theano.compile.sharedvalue import SharedVariable
+from theano.graph.basic import Apply, Constant, ancestors, graph_inputs, io_toposort
 from theano.link.basic import PerformLinker
 from theano.tensor.basic import Dot
 from theano.tensor.elemwise import DimShuffle, Elemwise
@@ -84,6 +85,49 @@ def evaluate_draws(
             result[chunk] = row
         start = chunk.stop
     return results
+
+
+def drawn(outputs: Sequence[Any], names: Iterable[str]) -> List[Any]:
+    """Return the variables with draws from which Theano expressions can be computed.
+
+    Parameters
+    ----------
+    outputs : sequence of TensorVariable
+        What to compute.
+    names : iterable of str
+        Names of the variables that have draws.
+
+    Returns
+    -------
+    list of TensorVariable
+        The nearest to the outputs. What depends on shared variables (``pm.Data``), which may have
+        changed since it was drawn, is not among them if it can be computed anew from the others.
+
+    Raises
+    ------
+    ValueError
+        If the outputs depend on another variable as well.
+    """
+    named = [x for x in ancestors(outputs) if x.name in names]
+    known = [x for x in named if not any(isinstance(y, SharedVariable) for y in graph_inputs([x]))]
+
+    def missing(variables: Sequence[Any]) -> List[Any]:
+        inputs = graph_inputs(variables, blockers=known)
+        return [x for x in inputs if x not in known and not isinstance(x, _WITHOUT_DRAWS)]
+
+    for x in reversed(named):
+        if missing([x]):
+            known.append(x)
+    for x in missing(outputs):
+        raise ValueError(
+            f"the draws have no variable {x.name!r}, which is needed. They have: "
+            f"{', '.join(names)}."
+        )
+    nearest = set(ancestors(outputs, blockers=known))
+    return [x for x in known if x in nearest]
+
+
+_WITHOUT_DRAWS = (Constant, SharedVariable)
 
 
 class _Function:
@@ -212,7 +256,4 @@ def _stack_imputed(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any
 @_stack.register(TensorFlowOp)
 def _stack_program(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
     nodes = [spec.node for spec, varying in zip(op.program.inputs, varies) if varying]
-    try:
-        return TensorFlowOp.of(op.program.batched(nodes)).make_node(*inputs).outputs
-    except NotImplementedError:
-        return None
+    return TensorFlowOp.of(op.program.batched(nodes)).make_node(*inputs).outputs

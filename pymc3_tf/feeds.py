@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import theano.tensor as tt
-from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import Constant, Variable, ancestors, graph_inputs
+from theano.graph.basic import Constant, Variable
 
-from pymc3_tf.draws import evaluate_draws
+from pymc3_tf.draws import drawn, evaluate_draws
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 
 
@@ -49,15 +48,12 @@ def given_by(
     keys = [key.deref() if hasattr(key, "deref") else key for key in entries]
     return [
         Given(
-            key, value if masked and is_masked(value) else _source(value, key, argument), argument
+            key,
+            value if masked and np.ma.is_masked(value) else _source(value, key, argument),
+            argument,
         )
         for key, value in zip(keys, entries.values())
     ]
-
-
-def is_masked(value: Any) -> bool:
-    """Whether some entries are masked: values that PyMC3 samples."""
-    return np.ma.is_masked(value)
 
 
 def _source(value: Any, key: Any, argument: str) -> Any:
@@ -66,7 +62,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
     if isinstance(value, Variable):
         return value
     label = label_of(key)
-    if is_masked(value):
+    if np.ma.is_masked(value):
         raise DeclarationError(
             f"{argument}: {label!r} has masked entries, which only the observed value can have. "
             "Fill them in, or make them variables of the model."
@@ -120,15 +116,3 @@ def values_at(given: Sequence[Given], sample: Mapping[str, Any]) -> List[np.ndar
     draws = {x: np.asarray(sample[x.name])[None] for x in drawn(sources, sample)}
     values = iter(evaluate_draws(sources, draws, 1) if sources else ())
     return [next(values)[0] if isinstance(g.source, Variable) else g.source for g in given]
-
-
-def drawn(sources: Sequence[Any], names: Iterable[str]) -> List[Any]:
-    """Return the variables with these names from which Theano expressions can be computed."""
-    found = [x for x in ancestors(sources) if x.name in names and not isinstance(x, SharedVariable)]
-    for x in graph_inputs(sources, blockers=found):
-        if x not in found and not isinstance(x, (Constant, SharedVariable)):
-            raise ValueError(
-                f"the draws have no variable {x.name!r}, on which a parameter depends. They "
-                f"have: {', '.join(names)}."
-            )
-    return found

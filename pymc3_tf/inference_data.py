@@ -7,18 +7,16 @@ evaluates those whose density is a TFDensity for all draws together; the others 
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import pymc3 as pm
 from arviz.data import io_pymc3_3x
 from arviz.data.base import dict_to_dataset
 from pymc3.distributions.transforms import TransformedDistribution
-from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import ancestors, graph_inputs
 
 from pymc3_tf.density import TFDensity
-from pymc3_tf.draws import evaluate_draws
+from pymc3_tf.draws import drawn, evaluate_draws
 from pymc3_tf.exceptions import WorkerLostError
 
 _log = logging.getLogger(__name__)
@@ -62,38 +60,18 @@ def log_likelihood(
     """
     if variables is None:
         variables = model.observed_RVs
-    known = [
-        x for name, x in model.named_vars.items() if name in draws and _is_decided_by_the_draw(x)
-    ]
     chains, number = np.shape(draws[next(iter(draws))])[:2]
     results = {}
     for variable in variables:
         logp = variable.logp_elemwiset
         rows = {}
-        for x in _needed(logp, known, draws):
+        for x in drawn([logp], draws):
             array = np.asarray(draws[x.name])
             rows[x] = array.reshape(chains * number, *array.shape[2:])
         values = evaluate_draws([logp], rows, chains * number)[0]
         values = values.reshape(chains, number, *(values.shape[1:] or (1,)))
         results[variable.name] = without_missing(variable, values)
     return results
-
-
-def _is_decided_by_the_draw(variable: Any) -> bool:
-    """Whether a variable still has the value that was drawn, whatever ``pm.set_data`` did since."""
-    return not any(isinstance(x, SharedVariable) for x in graph_inputs([variable]))
-
-
-def _needed(logp: Any, known: List[Any], draws: Mapping[str, Any]) -> List[Any]:
-    """Return the known variables from which to compute the log likelihood."""
-    found = set(ancestors([logp], blockers=known))
-    for x in found:
-        if isinstance(x, pm.model.FreeRV) and x not in known:
-            raise ValueError(
-                f"the draws have no variable {x.name!r}, on which the log likelihood depends. They "
-                f"have: {', '.join(draws)}."
-            )
-    return [x for x in known if x in found]
 
 
 def without_missing(variable: Any, values: np.ndarray) -> np.ndarray:

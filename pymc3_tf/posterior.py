@@ -14,9 +14,9 @@ from theano.graph.basic import Variable
 from pymc3_tf import runtime
 from pymc3_tf.capture import Input, capture, graph_tensor, needed, tensors_of
 from pymc3_tf.density import TFDensity
-from pymc3_tf.draws import evaluate_draws
-from pymc3_tf.exceptions import DeclarationError
-from pymc3_tf.feeds import Given, drawn, given_by, values_at
+from pymc3_tf.draws import drawn, evaluate_draws
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.feeds import Given, given_by, values_at
 from pymc3_tf.op import apply, as_list
 
 
@@ -59,6 +59,8 @@ def evaluate(
     ------
     pymc3_tf.exceptions.DeclarationError
         If a placeholder has no value, or a name is not in the trace.
+    pymc3_tf.exceptions.DeclarationTypeError
+        If a tensor has neither numbers nor booleans.
 
     Examples
     --------
@@ -87,6 +89,8 @@ def evaluate(
     """
     single = not isinstance(tensors, (list, tuple))
     outputs = tensors_of(tensors, "tensors")
+    for tensor in outputs:
+        _require_numbers(tensor)
     graph = outputs[0].graph
     samples, chains = _samples(trace)
     if params is None:
@@ -122,6 +126,17 @@ def evaluate(
     results = evaluate_draws(variables, draws, number)
     arrays = [r.reshape(chains, number // chains, *r.shape[1:]) for r in results]
     return arrays[0] if single else arrays
+
+
+def _require_numbers(tensor: tf.Tensor) -> None:
+    try:
+        tt.TensorType(tensor.dtype.name, ())
+    except TypeError as error:
+        raise DeclarationTypeError(
+            f"tensors: {tensor.name!r} is a tensor of dtype {tensor.dtype.name}, and only numbers "
+            "and booleans can be evaluated for draws. Evaluate the tensors from which it is "
+            "computed, and do the rest in Python."
+        ) from error
 
 
 def _samples(trace: Any) -> Tuple[Dict[str, np.ndarray], int]:

@@ -210,11 +210,8 @@ class _SeededDraws:
         every = [*arrays, *fixed, seeds]
         stacked = [*varies, *[False] * len(fixed), True]
         if number >= _BATCH:
-            try:
-                nodes = [spec.node for spec, s in zip(program.inputs, stacked) if s]
-                return runtime.evaluate(program.batched(nodes), every)[0]
-            except NotImplementedError:  # loops of version 1
-                pass
+            nodes = [spec.node for spec, s in zip(program.inputs, stacked) if s]
+            return runtime.evaluate(program.batched(nodes), every)[0]
         rows = ([a[i] if s else a for a, s in zip(every, stacked)] for i in range(number))
         return np.array([runtime.evaluate(program, row)[0] for row in rows])
 

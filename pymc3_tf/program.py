@@ -291,18 +291,7 @@ class Program:
         Program
             Each output has the leading dimension. It is not differentiated, and shares the data
             and the session of this program.
-
-        Raises
-        ------
-        NotImplementedError
-            If the graph has a while loop of version 1, which cannot stand inside another loop, or
-            if it lives on a cluster.
         """
-        if self.cluster:
-            raise NotImplementedError(f"{self.outputs[0].label}: it lives on a cluster")
-        if b"LoopCond" in self.graph_def:
-            raise NotImplementedError(f"{self.outputs[0].label}: it has a while loop of version 1")
-
         known: Dict[Tuple[str, ...], Program] = self.__dict__.setdefault("_batched", {})
         if tuple(nodes) in known:
             return known[tuple(nodes)]
@@ -320,6 +309,23 @@ class Program:
             stacked=tuple(nodes),
         )
         return known[tuple(nodes)]
+
+    def of_one_draw(self) -> Program:
+        """Return the program of which this one is the `batched` one."""
+
+        def row(spec: TensorSpec) -> TensorSpec:
+            return dataclasses.replace(spec, shape=None if spec.shape is None else spec.shape[1:])
+
+        return self._view(
+            inputs=tuple(row(s) if s.node in self.stacked else s for s in self.inputs),
+            outputs=tuple(row(spec) for spec in self.outputs),
+            stacked=(),
+        )
+
+    @property
+    def has_version_1_loop(self) -> bool:
+        """Whether it has a while loop of version 1, which cannot stand inside another loop."""
+        return b"LoopCond" in self.graph_def
 
     def _view(self, **changes: Any) -> Program:
         """Return another view of the same graph and data, without hashing them again."""
@@ -505,7 +511,7 @@ class Program:
         """The same program, on a graph that has its pullback."""
         if self.pullback is not None:
             return self
-        if b"LoopCond" in self.graph_def:
+        if self.has_version_1_loop:
             raise NotImplementedError(
                 f"{self.outputs[0].label}: TensorFlow has no second derivative of a while loop of "
                 "version 1. Call tf.compat.v1.enable_control_flow_v2() before building the graph."

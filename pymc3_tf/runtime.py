@@ -199,13 +199,17 @@ class Function:
         self.home = _graph_session(program)
         self.depth = self.home.depth
         inherited = _inherited_graphs.get(program.key)
+        # Many draws of what cannot stand inside a loop are computed one by one.
+        alone = program.has_version_1_loop or program.cluster is not None
+        self._one_by_one = bool(program.stacked) and alone
+        one = program.of_one_draw() if self._one_by_one else program
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
         # For many draws it would compile once for each number of them.
         jit_compile = program.jit_compile and not self.depth and not program.stacked
-        self.graph = inherited or _prepare(program, jit_compile)
+        self.graph = inherited or _prepare(one, jit_compile)
         self.plain = self.graph
         if jit_compile:
-            self.plain = _prepare(program, False)
+            self.plain = _prepare(one, False)
         self.nodes = [spec.node for spec in program.outputs]
         self._inputs, self._outputs = program.inputs, program.outputs
         self._labels = [spec.label for spec in program.inputs]
@@ -328,11 +332,16 @@ class Function:
         """Evaluate a program for many draws, as many at a time as there is memory for."""
         number = next(len(v) for v, stacked in zip(values, self._stacked) if stacked)
         shapes = tuple([v.shape[s:] for v, s in zip(values, self._stacked)])
-        size = max(1, _BATCH_BYTES // self._footprint(shapes))
+        size = 1 if self._one_by_one else max(1, _BATCH_BYTES // self._footprint(shapes))
         results: List[np.ndarray] = []
         for start in range(0, max(1, number), size):
             chunk = slice(start, start + size)
-            found = self._call(*[v[chunk] if s else v for v, s in zip(values, self._stacked)])
+            draws = [v[chunk] if s else v for v, s in zip(values, self._stacked)]
+            if self._one_by_one:
+                draw = [np.asarray(v[0]) if s else v for v, s in zip(draws, self._stacked)]
+                found = [np.asarray(y)[None] for y in self._call(*draw)]
+            else:
+                found = self._call(*draws)
             self.calls += 1
             results = results or [np.empty((number, *r.shape[1:]), r.dtype) for r in found]
             for result, rows in zip(results, found):

@@ -149,6 +149,29 @@ def test_draw_without_a_variable(line_model):
         model.y.distribution.feed_dict({"x": np.ones(2)})
 
 
+def test_evaluate_what_depends_on_data_that_changed():
+    with tf.Graph().as_default(), pm.Model() as model:
+        x_t, d_t = (v1.placeholder(tf.float64, []) for _ in range(2))
+        data = pm.Data("data", 2.0)
+        # Without the draws of x_interval__ only the drawn value is left of x.
+        x = pm.Uniform("x", 0.0, 10.0 * data)
+        scaled = pm.Deterministic("scaled", x * data)
+        pm.TFDensity("y", -tf.square(x_t + d_t), {x_t: x, d_t: scaled})
+        pm.set_data({"data": 3.0})
+        idata = az.from_dict({"x": np.array([[1.0, 2.0]]), "scaled": np.array([[2.0, 4.0]])})
+        got = pymc3_tf.evaluate([1.0 * x_t, 1.0 * d_t], idata, model=model)
+    np.testing.assert_array_equal(got, [[[1.0, 2.0]], [[3.0, 6.0]]])
+
+
+def test_tensor_of_strings_cannot_be_evaluated():
+    with tf.Graph().as_default():
+        x_t = v1.placeholder(tf.float64, [])
+        text = tf.strings.as_string(x_t, name="text")
+        idata = az.from_dict({"x": np.zeros((1, 2))})
+        with pytest.raises(TypeError, match="'text:0' is a tensor of dtype string.*in Python"):
+            pymc3_tf.evaluate([x_t + 1.0, text], idata, params={x_t: "x"})
+
+
 def test_unpickled_density_has_no_graph_to_feed(line_model):
     import pickle
 

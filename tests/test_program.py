@@ -332,16 +332,21 @@ def test_memory_of_a_batch_stays_bounded(monkeypatch):
     assert function.calls == before + 3
 
 
-def test_loop_of_version_1_has_no_form_for_many_draws():
+def test_loop_of_version_1_is_computed_draw_by_draw():
     with tf.Graph().as_default():
         v1.disable_control_flow_v2()
-        x = v1.placeholder(tf.float64, [])
-        y = tf.while_loop(lambda a: a < 10.0, lambda a: [a * 1.5 + 1.0], [x])
+        x, limit = v1.placeholder(tf.float64, []), v1.placeholder(tf.float64, [])
+        y = tf.while_loop(lambda a: a < limit, lambda a: [a * 1.5 + 1.0], [x])
         v1.enable_control_flow_v2()
-        single = capture(y[0] if isinstance(y, list) else y, [Input(x, None, None)],
-                         differentiable=False)  # fmt: skip
-    with pytest.raises(NotImplementedError, match="a while loop of version 1"):
-        single.batched([single.inputs[0].node])
+        inputs = [Input(x, None, None), Input(limit, None, None)]
+        single = capture(tf.nest.flatten(y)[0], inputs, differentiable=False)
+    batched = single.batched([single.inputs[0].node])
+    draws = np.array([-1.0, 0.0, 4.0, 20.0])
+    got = runtime.evaluate(batched, [draws, 10.0])
+    np.testing.assert_array_equal(
+        got, [[runtime.evaluate(single, [draw, 10.0])[0] for draw in draws]]
+    )
+    assert batched.of_one_draw() == single
 
 
 @pytest.mark.parametrize("varying", [[0], [1], [0, 1], [1, 2], [0, 1, 2]])

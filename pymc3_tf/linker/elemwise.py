@@ -41,11 +41,32 @@ def _axes(op: Any, node: Any) -> List[int]:
     return [int(i) for i in np.atleast_1d(axis)]
 
 
+def _extreme(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    """Give no element the gradient if none is the extreme, because that is NaN."""
+
+    def extreme(x: Any, axes: List[int]) -> Any:
+        @tf.custom_gradient
+        def with_gradient(x: Any) -> Any:
+            y = reduce(x, axes, keepdims=True)
+
+            def gradient(upstream: Any) -> Any:
+                chosen = tf.cast(tf.equal(x, y), x.dtype)
+                share = tf.math.divide_no_nan(chosen, tf.reduce_sum(chosen, axes, keepdims=True))
+                return share * tf.reshape(upstream, tf.shape(y))
+
+            return tf.squeeze(y, axes), gradient
+
+        return with_gradient(tf.convert_to_tensor(x))
+
+    return extreme
+
+
+_maximum, _minimum = _extreme(tf.reduce_max), _extreme(tf.reduce_min)
 _REDUCTIONS = {
     scalar.Add: tf.reduce_sum,
     scalar.Mul: tf.reduce_prod,
-    scalar.ScalarMaximum: tf.reduce_max,
-    scalar.ScalarMinimum: tf.reduce_min,
+    scalar.ScalarMaximum: _maximum,
+    scalar.ScalarMinimum: _minimum,
     scalar.AND: tf.reduce_all,
     scalar.OR: tf.reduce_any,
     MulWithoutZeros: lambda x, axes: tf.reduce_prod(
@@ -90,4 +111,4 @@ def _argmax_op(op: Any, node: Any) -> Callable[..., Any]:
 @tf_funcify.register(MaxAndArgmax)
 def _max_and_argmax(op: Any, node: Any) -> Callable[..., Any]:
     axes = _axes(op, node)
-    return lambda x: [tf.reduce_max(x, axes), _argmax(x, axes)]
+    return lambda x: [_maximum(x, axes), _argmax(x, axes)]

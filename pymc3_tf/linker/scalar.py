@@ -75,7 +75,7 @@ def _sum_to_shape(wide: Any, like: Any) -> Any:
 def _register(op: type, function: Callable[..., Any], safe: bool = True) -> None:
     """Translate a scalar op by a function of tensors of the output's dtype.
 
-    ``safe`` says that the derivative is finite wherever it is needed.
+    ``safe`` says that nothing of the argument multiplies the upstream gradient.
     """
     if not safe:
         function = zero_safe(function)
@@ -155,14 +155,13 @@ def _bool_or(function: Callable[..., Any], logical: Callable[..., Any]) -> Calla
     return lambda x, y: logical(x, y) if x.dtype == tf.bool else function(x, y)
 
 
-# What can be differentiated everywhere, or has no derivative at all.
+# What passes the upstream gradient on as it is or not at all: linear, selecting, or constant.
 for _op, _function in {
     scalar.Add: _variadic(_bool_or(math.add, math.logical_or)),
     scalar.Sub: math.subtract,
     scalar.Neg: math.negative,
     scalar.Identity: tf.identity,
     IdentityOp: tf.identity,
-    scalar.Abs: _abs,
     scalar.Sgn: math.sign,
     scalar.ScalarMaximum: _variadic(_bool_or(math.maximum, math.logical_or)),
     scalar.ScalarMinimum: _variadic(_bool_or(math.minimum, math.logical_and)),
@@ -177,13 +176,18 @@ for _op, _function in {
     scalar.AND: _by_dtype(math.logical_and, tf.bitwise.bitwise_and),
     scalar.XOR: _by_dtype(math.logical_xor, tf.bitwise.bitwise_xor),
     scalar.Invert: _by_dtype(math.logical_not, tf.bitwise.invert),
+    scalar.Deg2Rad: lambda x: x * (np.pi / 180),
+    scalar.Rad2Deg: lambda x: x * (180 / np.pi),
+}.items():
+    _register(_op, _function)
+
+# What has a derivative that is infinite or no number somewhere, if only where the argument is.
+for _op, _function in {
     scalar.Cos: math.cos,
     scalar.Sin: math.sin,
     scalar.ArcTan: math.atan,
     scalar.ArcSinh: math.asinh,
     scalar.Tanh: math.tanh,
-    scalar.Deg2Rad: lambda x: x * (np.pi / 180),
-    scalar.Rad2Deg: lambda x: x * (180 / np.pi),
     ScalarSigmoid: math.sigmoid,
     UltraFastScalarSigmoid: math.sigmoid,
     ScalarSoftplus: math.softplus,
@@ -194,11 +198,7 @@ for _op, _function in {
     I1e: math.bessel_i1e,
     special.J0: tf.math.special.bessel_j0,
     special.J1: tf.math.special.bessel_j1,
-}.items():
-    _register(_op, _function)
-
-# What has poles, or overflows.
-for _op, _function in {
+    scalar.Abs: _abs,
     scalar.Mul: _variadic(_bool_or(math.multiply, math.logical_and)),
     MulWithoutZeros: _mul_without_zeros,
     scalar.TrueDiv: math.divide,
