@@ -77,10 +77,12 @@ extras_require = {
         "hypothesis",
         "cloudpickle",
         "graphviz",
-        "jupyter_client",
         "ipykernel",
+        "jupyter_client",
         # Later ones need typing_extensions 4.6, as below.
-        'ipython<8.13; python_version < "3.11"',
+        'ipykernel<7.3; python_version < "3.11"',
+        'jupyter_client<8.9; python_version < "3.11"',
+        'ipython<8.19; python_version < "3.11"',
         "ruff",
         "pre-commit",
         # TensorFlow 2.13 needs typing_extensions before 4.6, which later ones of these do not take.

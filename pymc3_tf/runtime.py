@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
 import dataclasses
 import faulthandler
 import functools
 import os
+import signal
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -439,16 +452,33 @@ def _guarded(call: Callable[..., Any], then: Callable[..., Any] = lambda call: N
     """Let a call end the process rather than hang; tell ``then`` that the bare call is safe."""
 
     def guarded(*args: Any) -> Any:
-        # By its number: in a notebook sys.stderr is no file.
-        faulthandler.dump_traceback_later(FORK_TIMEOUT, exit=True, file=2)
-        try:
+        with _watchdog():
             result = call(*args)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
         then(call)
         return result
 
     return guarded
+
+
+@contextlib.contextmanager
+def _watchdog() -> Iterator[None]:
+    """After FORK_TIMEOUT, write all tracebacks to standard error and let SIGALRM end the process.
+
+    Not by faulthandler's own timer: where the parent's is running (pytest has one), the child would
+    wait forever for its thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGALRM, signal.SIG_DFL) if main else None
+    # Of the file descriptor, because in a notebook sys.stderr can be without one.
+    faulthandler.register(signal.SIGALRM, file=2, chain=True)
+    timer = signal.setitimer(signal.ITIMER_REAL, FORK_TIMEOUT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        faulthandler.unregister(signal.SIGALRM)
+        if handler is not None:
+            signal.signal(signal.SIGALRM, handler)
 
 
 def _after_fork_in_child() -> None:

@@ -83,13 +83,6 @@ def test_half_normal_gives_the_chain_of_the_builtin(regime):
     np.testing.assert_allclose(ours["x"], theirs["x"], rtol=1e-10, atol=1e-10)
 
 
-def test_chains_in_forked_processes_equal_those_in_one_process():
-    model, _ = normal_models("placeholder")
-    forked = sample(model, chains=2, cores=2)
-    single = sample(model, chains=2, cores=1)
-    np.testing.assert_array_equal(forked["mu"], single["mu"])
-
-
 COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 
 
