@@ -17,8 +17,9 @@ from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
 from pymc3_tf.reports import install as _install_reports
 from pymc3_tf.sampling import sample
+from pymc3_tf.saved_model import load
 
-__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions", "sample"]
+__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions", "load", "sample"]
 
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity

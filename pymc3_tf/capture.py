@@ -6,7 +6,6 @@ Nothing here knows of Theano or PyMC3.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -14,6 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants, op_def_registry
 from tensorflow.python.util import deprecation
 
+from pymc3_tf.arguments import arguments_of, call_by_name
 from pymc3_tf.cluster import Cluster
 from pymc3_tf.exceptions import (
     DeclarationError,
@@ -95,17 +95,17 @@ def capture(
     """
     how = _How(name, session, jit_compile, differentiable and not draws, draws)
     if not callable(source):
-        return _capture_tensors(tensors_of(source, name), inputs, how, seeded=draws)
+        return _capture_tensors(source, inputs, how, seeded=draws)
     if tf.executing_eagerly():
         _refuse_cluster(session, name)
         return _capture_function(source, inputs, how)
     # Outside eager mode the function may use the variables and tensors of the user's graph.
     with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(_SCOPE):
         placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
-        outputs = _call(source, inputs, placeholders, name)
+        result = _call(source, inputs, placeholders, name)
     fixed = [i._replace(key=p) for i, p in zip(inputs, placeholders)]
     labels = [str(i.key) for i in inputs]
-    return _capture_tensors(outputs, fixed, how, labels)
+    return _capture_tensors(result, fixed, how, labels)
 
 
 class _How(NamedTuple):
@@ -173,21 +173,27 @@ def find_value(source: Source, params: Sequence[Any], feeds: Sequence[Any], valu
 def _find_argument(
     function: Callable[..., Any], params: Sequence[Any], given: Sequence[Any], value: Any
 ) -> Any:
-    names, required, takes_any = arguments_of(function, "logp")
+    names, required, first, takes_any = arguments_of(function, "logp")
     for key in [*given, value]:
         if key is None or isinstance(key, str) and (key in names or takes_any):
+            continue
+        if variable_of(key) is not None and key is not value:
             continue
         if not isinstance(key, str):
             raise DeclarationTypeError(
                 f"params, feed_dict or value has the key {key!r}, but logp is a function: its keys "
-                "are the names of its arguments."
+                "are the names of its arguments, or variables that it uses."
             )
         raise DeclarationError(
             f"{key!r} is not an argument of logp. Its arguments are: {', '.join(names)}."
         )
-    if value is None and names and names[0] not in params and names[0] in required:
-        value = names[0]
-    unfed = [name for name in required if name not in given and name != value]
+    # Variables have no plain equality.
+    unfed = [name for name in required if not any(same_key(name, key) for key in given)]
+    if value is None and first in required and not any(same_key(first, key) for key in params):
+        value = first
+    elif value is None and first is None and len(unfed) == 1:
+        (value,) = unfed
+    unfed = [name for name in unfed if not same_key(name, value)]
     if unfed:
         raise UnfedPlaceholderError(
             f"logp needs the argument{'s' if len(unfed) > 1 else ''} "
@@ -200,12 +206,24 @@ def tensor_spec(source: Source, key: Any) -> Tuple[Optional[str], Shape]:
     """Return the dtype and static shape that the graph gives to an input, or None."""
     if key is None or callable(source):
         return None, None
-    tensor = graph_tensor(key, tensors_of(source, "logp")[0].graph, "value", "logp")
-    if tensor.dtype == tf.resource:
-        dtype, shape = _handle_spec(tensor)
-    else:
-        dtype, shape = tensor.dtype.base_dtype, tensor.shape
+    dtype, shape = _type_of(graph_tensor(key, tensors_of(source, "logp")[0].graph, "value", "logp"))
     return dtype.name, static_shape(shape)
+
+
+def variable_of(key: Any) -> Optional[tf.Variable]:
+    """Return the eager variable that a key is, or that a Keras variable holds; else None."""
+    held = getattr(key, "value", None)
+    variable = held if isinstance(held, tf.Variable) else key
+    handle = getattr(variable, "handle", None) if isinstance(variable, tf.Variable) else None
+    return variable if hasattr(handle, "numpy") else None
+
+
+def label_of(key: Any) -> str:
+    """Return the name of a key, as the user wrote it."""
+    if isinstance(key, str):
+        return key
+    name = getattr(key, "path", None) or getattr(key, "name", key)
+    return str(name).split(":")[0]
 
 
 # -- graphs -----------------------------------------------------------------------------------
@@ -213,7 +231,7 @@ def tensor_spec(source: Source, key: Any) -> Tuple[Optional[str], Shape]:
 
 def tensors_of(source: Any, name: str) -> List[tf.Tensor]:
     """Return the tensors of a source that is not a function, or say what is wrong with it."""
-    tensors = list(source) if isinstance(source, (list, tuple)) else [source]
+    tensors = tf.nest.flatten(source)
     for tensor in tensors:
         if isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy"):
             raise DeclarationTypeError(
@@ -233,17 +251,18 @@ def tensors_of(source: Any, name: str) -> List[tf.Tensor]:
 
 
 def _capture_tensors(
-    outputs: List[tf.Tensor],
+    source: Any,
     inputs: Sequence[Input],
     how: _How,
     labels: Optional[Sequence[str]] = None,
     seeded: bool = False,
 ) -> Program:
-    graph, name = outputs[0].graph, how.name
+    name, outputs = how.name, tensors_of(source, how.name)
+    graph = outputs[0].graph
     cluster = _cluster(graph, how)
     tensors = [graph_tensor(i.key, graph, i.argument, name) for i in inputs]
     labels = labels or [node_of(t.name) for t in tensors]
-    specs = [_input_spec(i, t, label) for i, t, label in zip(inputs, tensors, labels)]
+    specs = [_input_spec(i, *_type_of(t), label) for i, t, label in zip(inputs, tensors, labels)]
     _check_unfed(outputs, tensors, name)
     if graph.finalized:
         raise DeclarationError(
@@ -265,18 +284,29 @@ def _capture_tensors(
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
-    outs = _output_specs(outputs, gradients, name)
+    outs = _output_specs(source, gradients, name)
+    structure = structure_of(source)
     if cluster:
         values = _stand_ins(graph_def, parameters)
         live = _share_variables(graph_def, values)
         if live:
             cluster.check_variables(graph_def, live, name)
         graph_def = _freeze_only(graph_def, values, roots)
-        return assemble(graph_def, specs, arguments, outs, gradients, cluster=cluster)
+        return assemble(
+            graph_def, specs, arguments, outs, gradients, structure=structure, cluster=cluster
+        )
     values = _variable_values(graph_def, parameters, graph, how.session, name)
     _freeze_shapes(graph_def, graph)
     graph_def = freeze(graph_def, values, roots, name)
-    return assemble(graph_def, specs, arguments, outs, gradients, jit_compile=how.jit_compile)
+    return assemble(
+        graph_def,
+        specs,
+        arguments,
+        outs,
+        gradients,
+        structure=structure,
+        jit_compile=how.jit_compile,
+    )
 
 
 def _cluster(graph: tf.Graph, how: _How) -> Optional[Cluster]:
@@ -332,11 +362,8 @@ def graph_tensor(key: Any, graph: tf.Graph, argument: str, name: str) -> tf.Tens
     return tensor
 
 
-def _input_spec(given: Input, tensor: tf.Tensor, label: str) -> TensorSpec:
+def _input_spec(given: Input, dtype: tf.DType, shape: tf.TensorShape, label: str) -> TensorSpec:
     """Reconcile what the graph says of an input with the value that it will get."""
-    dtype, shape = tensor.dtype.base_dtype, tensor.shape
-    if dtype == tf.resource:
-        dtype, shape = _handle_spec(tensor)
     if given.dtype is not None and not np.can_cast(given.dtype, dtype.as_numpy_dtype, "same_kind"):
         raise DeclarationTypeError(
             f"{given.argument}: {label!r} is {dtype.name} in the graph, and its value is "
@@ -419,79 +446,82 @@ def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
 # -- functions --------------------------------------------------------------------------------
 
 
-def arguments_of(function: Callable[..., Any], name: str) -> Tuple[List[str], List[str], bool]:
-    """Return a function's argument names, those without a default, and if it takes any name."""
-    wrapped = getattr(function, "python_function", function)
-    try:
-        signature = inspect.signature(wrapped)
-    except (TypeError, ValueError) as error:
-        raise DeclarationTypeError(
-            f"the arguments of {name}, {function!r}, cannot be read. Wrap it in a function that "
-            "names them: lambda value, scale: ..."
-        ) from error
-    every = signature.parameters.values()
-    named = [
-        p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    required = [p.name for p in named if p.default is p.empty]
-    return [p.name for p in named], required, any(p.kind == p.VAR_KEYWORD for p in every)
-
-
 def _call(
     function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
-) -> List[tf.Tensor]:
+) -> Any:
+    """Return what the function returns, nested as it may be, after checking that it is tensors."""
     try:
-        if all(isinstance(i.key, str) for i in inputs):
-            result = function(**{i.key: t for i, t in zip(inputs, tensors)})
-        else:
-            result = function(*tensors)
+        given = {i.key: t for i, t in zip(inputs, tensors) if isinstance(i.key, str)}
+        result = tf.nest.map_structure(_value_of, call_by_name(function, given))
     except (DeclarationError, DeclarationTypeError):
         raise
-    except (TypeError, ValueError, tf.errors.OpError) as error:
-        given = ", ".join(
+    except (AssertionError, TypeError, ValueError, tf.errors.OpError) as error:
+        described = ", ".join(
             f"{i.key if isinstance(i.key, str) else k}: {i.dtype} {tf.TensorShape(i.shape)}"
             for k, i in enumerate(inputs)
         )
         raise DeclarationError(
-            f"{name} could not be traced with ({given}): {type(error).__name__}: {error}"
+            f"{name} could not be traced with ({described}): {type(error).__name__}: {error}"
         ) from error
-    outputs = list(result) if isinstance(result, (list, tuple)) else [result]
-    for output in outputs:
+    for output in tf.nest.flatten(result):
         if not isinstance(output, tf.Tensor):
             raise DeclarationTypeError(
                 f"{name} returned {type(output).__name__}, not a tensor. Compute with TensorFlow "
                 "ops (tf.math, tf.linalg, ...) instead of NumPy or Python numbers."
             )
-    return outputs
+    return result
+
+
+def _value_of(output: Any) -> Any:
+    return tf.convert_to_tensor(output) if isinstance(output, tf.Variable) else output
 
 
 def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how: _How) -> Program:
     name = how.name
     traced: Dict[str, Any] = {}
+    variables = [variable_of(i.key) for i in inputs]
+    specs = [
+        TensorSpec("", str(i.key), str(i.dtype), i.shape)
+        if v is None
+        else _input_spec(i, v.dtype, v.shape, label_of(i.key))
+        for i, v in zip(inputs, variables)
+    ]
 
     def build(*arguments: tf.Tensor) -> List[tf.Tensor]:
-        outputs = _call(function, inputs, arguments, name)
-        gradients = _add_gradients(outputs, arguments if how.differentiable else (), name)
-        traced.update(gradients=gradients, specs=_output_specs(outputs, gradients, name))
+        graph, remaining = tf.compat.v1.get_default_graph(), iter(arguments)
+        # A variable that is an input is differentiated by its handle, as it is in a graph.
+        tensors = [next(remaining) if v is None else graph.capture(v.handle) for v in variables]
+        result = _call(function, inputs, tensors, name)
+        outputs = tf.nest.flatten(result)
+        gradients = _add_gradients(outputs, tensors if how.differentiable else (), name)
+        traced.update(
+            arguments=[t.name for t in tensors],
+            gradients=gradients,
+            specs=_output_specs(result, gradients, name),
+            structure=structure_of(result),
+        )
         return outputs
 
-    signature = [tf.TensorSpec(i.shape, i.dtype) for i in inputs]
+    signature = [tf.TensorSpec(i.shape, i.dtype) for i, v in zip(inputs, variables) if v is None]
     concrete = tf.function(build, autograph=False).get_concrete_function(*signature)
-    labels = [i.key if isinstance(i.key, str) else f"input {k}" for k, i in enumerate(inputs)]
-    arguments = [t.name for t in concrete.inputs[: len(inputs)]]
     # The names inside; what the trace returns are copies of them.
-    gradients = traced["gradients"]
+    arguments, gradients = traced["arguments"], traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
     clean(graph_def)
     roots = gradients.names + (arguments if how.draws else [])
     prune(graph_def, roots)
     _check_ops(graph_def, name)
-    _check_dependence(graph_def, arguments, inputs, labels, name)
+    _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
     values = _captured_values(graph_def, concrete)
     graph_def = freeze(graph_def, values, roots, name)
-    specs = [TensorSpec("", label, str(i.dtype), i.shape) for i, label in zip(inputs, labels)]
     return assemble(
-        graph_def, specs, arguments, traced["specs"], gradients, jit_compile=how.jit_compile
+        graph_def,
+        specs,
+        arguments,
+        traced["specs"],
+        gradients,
+        structure=traced["structure"],
+        jit_compile=how.jit_compile,
     )
 
 
@@ -528,14 +558,27 @@ def _make_constant(node: Any, value: np.ndarray) -> None:
 # -- checks and freezing ----------------------------------------------------------------------
 
 
-def _output_specs(
-    outputs: Sequence[tf.Tensor], gradients: Gradients, name: str
-) -> List[TensorSpec]:
-    labels = [name] if len(outputs) == 1 else [f"{name}[{k}]" for k in range(len(outputs))]
+def _output_specs(result: Any, gradients: Gradients, name: str) -> List[TensorSpec]:
     return [
         TensorSpec("", label, y.dtype.base_dtype.name, shape)
-        for label, y, shape in zip(labels, outputs, gradients.shapes)
+        for label, y, shape in zip(_labels(result, name), tf.nest.flatten(result), gradients.shapes)
     ]
+
+
+def _labels(result: Any, name: str) -> List[str]:
+    """Return a label for each tensor, in the order of ``tf.nest.flatten``."""
+    if isinstance(result, Mapping):
+        return [x for key in sorted(result) for x in _labels(result[key], f"{name}[{key!r}]")]
+    if isinstance(result, (list, tuple)):
+        if len(result) == 1:
+            return _labels(result[0], name)
+        return [x for k, part in enumerate(result) for x in _labels(part, f"{name}[{k}]")]
+    return [name]
+
+
+def structure_of(result: Any) -> Any:
+    """Return how tensors are nested, with the position of each in its place."""
+    return tf.nest.pack_sequence_as(result, range(len(tf.nest.flatten(result))))
 
 
 _STATEFUL_ALLOWED = {
@@ -696,13 +739,14 @@ def _readable(tensor: tf.Tensor) -> tf.Tensor:
     if tensor.dtype != tf.resource:
         return tensor
     with tensor.graph.as_default(), tf.name_scope(_SCOPE):
-        return tf.raw_ops.ReadVariableOp(resource=tensor, dtype=_handle_spec(tensor)[0])
+        return tf.raw_ops.ReadVariableOp(resource=tensor, dtype=_type_of(tensor)[0])
 
 
-def _handle_spec(handle: tf.Tensor) -> Tuple[tf.DType, tf.TensorShape]:
-    """Return dtype and shape of the variable behind a handle."""
-    data = handle._handle_data.shape_and_type[0]  # there is no public way to ask a handle
-    return tf.as_dtype(data.dtype), tf.TensorShape(data.shape)
+def _type_of(tensor: tf.Tensor) -> Tuple[tf.DType, tf.TensorShape]:
+    """Return dtype and shape of a tensor, or of the variable if it is the handle of one."""
+    if tensor.dtype == tf.resource:
+        return tensor.op.get_attr("dtype"), tf.TensorShape(tensor.op.get_attr("shape"))
+    return tensor.dtype.base_dtype, tensor.shape
 
 
 def _freeze_shapes(graph_def: Any, graph: tf.Graph) -> None:
@@ -711,7 +755,7 @@ def _freeze_shapes(graph_def: Any, graph: tf.Graph) -> None:
         if node.op == "VariableShape":
             handle = graph.get_operation_by_name(node.name).inputs[0]
             dtype = tf.as_dtype(node.attr["out_type"].type).as_numpy_dtype
-            _make_constant(node, np.array(_handle_spec(handle)[1].as_list(), dtype))
+            _make_constant(node, np.array(_type_of(handle)[1].as_list(), dtype))
 
 
 class _Values:
@@ -735,6 +779,7 @@ def freeze(
         graph_def = convert_to_constants.convert_variables_to_constants_from_session_graph(
             _Values(values), graph_def, sorted({node_of(root) for root in roots})
         )
+    _rename_returns(graph_def)
     for node in graph_def.node:
         if node.op == "VarHandleOp" or (
             node.op == "Placeholder" and node.attr["dtype"].type == tf.resource.as_datatype_enum
@@ -744,6 +789,16 @@ def freeze(
                 "hand other state over by feed_dict."
             )
     return _inline(graph_def, roots)
+
+
+def _rename_returns(graph_def: Any) -> None:
+    """Let functions return what variables have become: the conversion forgets what they return."""
+    for function in graph_def.library.function:
+        ops = {node.name: node.op for node in function.node_def}
+        for result, tensor in function.ret.items():
+            node, *output = tensor.split(":")
+            if ops.get(node) == "Identity" and output == ["value", "0"]:
+                function.ret[result] = f"{node}:output:0"
 
 
 def _inline(graph_def: Any, roots: Sequence[str]) -> Any:

@@ -21,7 +21,7 @@ from pymc3_tf import runtime
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
 from pymc3_tf.devices import checked_device
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Given, feed_for, given_by
+from pymc3_tf.feeds import Entries, Given, feed_for, given_by
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.predictive import DistributionLogProb, DistributionSample, Sampler
 from pymc3_tf.program import Feed, Program
@@ -41,17 +41,17 @@ class TFDensity(pm.Continuous):
         The log density: a floating tensor of a TensorFlow graph, or a Python function of TensorFlow
         ops that returns one. Either a scalar (the joint log density) or one number for each element
         of the value or of its leading (batch) dimensions (the pointwise log density).
-    params : dict, optional
+    params : dict or list of pairs, optional
         The parameters: PyMC3 variables, Theano expressions, numbers or arrays, by tensor or
-        variable of the graph, or by argument name of the function. They are cast to the dtype of
-        the tensor, and shapes have to agree. Where TensorFlow calls a tensor unhashable (outside
-        of its graph's ``as_default()``), write ``tensor.ref()`` as the key.
+        variable of the graph, or by argument name of the function or variable that it uses (such as
+        ``layer.kernel`` of Keras). They are cast to the dtype of the tensor, and shapes have to
+        agree. Where TensorFlow calls a key unhashable, write ``tensor.ref()``, or a list of pairs.
     value : tf.Tensor or str, optional
         The tensor, or the name of the argument, that stands for the random variable itself.
         Default: the one placeholder that `params` and `feed_dict` leave open; for a function, its
         first argument unless it is in `params`. Otherwise there is no value, and the density is
         the likelihood of all that is fed.
-    feed_dict : dict, optional
+    feed_dict : dict or list of pairs, optional
         Data: arrays or ``pm.Data``, by tensor or argument name. Arrays stay in TensorFlow's memory.
         If the value is among them, the variable is observed.
     distribution : callable, optional
@@ -112,9 +112,9 @@ class TFDensity(pm.Continuous):
         cls,
         name: Any,
         logp: Any = None,
-        params: Optional[Mapping[Any, Any]] = None,
+        params: Optional[Entries] = None,
         value: Any = None,
-        feed_dict: Optional[Mapping[Any, Any]] = None,
+        feed_dict: Optional[Entries] = None,
         **kwargs: Any,
     ) -> Any:
         """Add the variable to the model on the context stack."""
@@ -147,7 +147,7 @@ class TFDensity(pm.Continuous):
             kwargs["observed"] = _resident(observed, logp, value)
         kwargs["_named"] = True
         variable = super().__new__(
-            cls, name, logp, params, value, {g.key: g.source for g in feeds}, **kwargs
+            cls, name, logp, params, value, [(g.key, g.source) for g in feeds], **kwargs
         )
         source: Any = variable
         if isinstance(kwargs.get("observed"), Constant):
@@ -161,9 +161,9 @@ class TFDensity(pm.Continuous):
     def __init__(
         self,
         logp: Optional[Source] = None,
-        params: Optional[Mapping[Any, Any]] = None,
+        params: Optional[Entries] = None,
         value: Any = None,
-        feed_dict: Optional[Mapping[Any, Any]] = None,
+        feed_dict: Optional[Entries] = None,
         *,
         distribution: Any = None,
         random: Any = None,
@@ -302,7 +302,7 @@ class TFDensity(pm.Continuous):
         return self._sampler(every, self.shape, size)
 
     def feed_dict(self, sample: Mapping[str, Any]) -> Dict[Any, np.ndarray]:
-        """Return the feed of the user's own graph for one draw.
+        """Return the feed of the user's own graph, or the arguments of the function, for one draw.
 
         Parameters
         ----------
@@ -314,7 +314,8 @@ class TFDensity(pm.Continuous):
         -------
         dict of tf.Tensor to array
             For ``session.run(tensors, feed_dict=...)`` and ``tensor.eval(feed_dict=...)``. It has
-            the parameters and the data.
+            the parameters and the data. Where the density is a function, they are by argument name,
+            for ``function(**...)``.
 
         Raises
         ------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import theano.tensor as tt
 from theano.graph.basic import Constant, Variable
 
+from pymc3_tf.capture import label_of, variable_of
 from pymc3_tf.draws import drawn, evaluate_draws
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+
+# What users write for ``params`` and ``feed_dict``. Not every key has a hash.
+Entries = Union[Mapping[Any, Any], Sequence[Tuple[Any, Any]]]
 
 
 class Given(NamedTuple):
@@ -25,34 +29,29 @@ class Given(NamedTuple):
         return label_of(self.key)
 
 
-def label_of(key: Any) -> str:
-    """Return the name of a key, as the user wrote it."""
-    return key if isinstance(key, str) else str(getattr(key, "name", key)).split(":")[0]
-
-
-def given_by(
-    entries: Optional[Mapping[Any, Any]], argument: str, masked: bool = False
-) -> List[Given]:
+def given_by(entries: Optional[Entries], argument: str, masked: bool = False) -> List[Given]:
     """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
 
     Masked arrays stay what they are if they are allowed.
     """
     if entries is None:
         return []
-    if not isinstance(entries, Mapping):
+    mapping = isinstance(entries, Mapping)
+    pairs = list(entries.items() if mapping else entries) if hasattr(entries, "__iter__") else [()]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise DeclarationTypeError(
             f"{argument} is a {type(entries).__name__}. Write a dict: "
-            f"{argument}={{tensor_or_argument_name: value}}."
+            f"{argument}={{tensor_or_argument_name: value}}, or a list of pairs of them."
         )
     # tensor.ref() is how TensorFlow 2 makes a key of a tensor.
-    keys = [key.deref() if hasattr(key, "deref") else key for key in entries]
+    keys = [key.deref() if hasattr(key, "deref") else key for key, _ in pairs]
     return [
         Given(
             key,
             value if masked and np.ma.is_masked(value) else _source(value, key, argument),
             argument,
         )
-        for key, value in zip(keys, entries.values())
+        for key, (_, value) in zip(keys, pairs)
     ]
 
 
@@ -82,7 +81,7 @@ def _source(value: Any, key: Any, argument: str) -> Any:
 
 
 def feed_for(given: Sequence[Given], sample: Mapping[str, Any]) -> Dict[Any, np.ndarray]:
-    """Return the feed of the user's graph for one draw."""
+    """Return the feed of the user's graph, or the arguments of the function, for one draw."""
     values = values_at(given, sample)
     feed: Dict[Any, np.ndarray] = {}
     for entry, value in zip(given, values):
@@ -92,6 +91,13 @@ def feed_for(given: Sequence[Given], sample: Mapping[str, Any]) -> Dict[Any, np.
 
 
 def _fed_tensors(key: Any) -> List[Any]:
+    if isinstance(key, str):
+        return [key]
+    if variable_of(key) is not None:
+        raise ValueError(
+            f"the variable {label_of(key)!r} belongs to no graph that could be fed. Assign it the "
+            "draw and call the function: variable.assign(trace[i]['name'])."
+        )
     handle = getattr(key, "handle", None)
     if handle is None:
         # A variable of the old kind has no hash outside of its graph; its tensor has.

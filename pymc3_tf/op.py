@@ -17,7 +17,8 @@ from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant
 
 from pymc3_tf import failures, runtime
-from pymc3_tf.capture import Input, arguments_of, capture, graph_tensor, tensors_of
+from pymc3_tf.arguments import arguments_of
+from pymc3_tf.capture import Input, capture, graph_tensor, tensors_of, variable_of
 from pymc3_tf.devices import checked_device
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program, TensorSpec, static_shape
@@ -31,13 +32,14 @@ class TensorFlowOp(theano.graph.op.Op):
 
     Parameters
     ----------
-    outputs : tf.Tensor, sequence of tf.Tensor, or callable
-        What to compute: tensors of one TensorFlow graph, of any number, shape and dtype, or a
-        Python function of TensorFlow ops that returns such tensors.
+    outputs : tf.Tensor, nest of tf.Tensor, or callable
+        What to compute: tensors of one TensorFlow graph, of any number, shape and dtype, in lists,
+        tuples or dictionaries; or a Python function of TensorFlow ops that returns such tensors.
+        The op returns its Theano variables in the same lists, tuples or dictionaries.
     inputs : sequence
         For tensors: the tensors or variables of the graph that become the inputs of the op. For a
         function: a ``tf.TensorSpec`` for each argument that is not in `feed_dict`, in the order of
-        the arguments.
+        the arguments, and variables that the function uses, such as ``layer.kernel``.
     feed_dict : dict, optional
         Data: arrays by tensor, or by argument name. They stay in TensorFlow's memory.
     session : tf.compat.v1.Session, optional
@@ -79,7 +81,7 @@ class TensorFlowOp(theano.graph.op.Op):
 
     def __init__(
         self,
-        outputs: Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]],
+        outputs: Union[tf.Tensor, Sequence[Any], Mapping[str, Any], Callable[..., Any]],
         inputs: Sequence[Any],
         feed_dict: Optional[Mapping[Any, Any]] = None,
         session: Optional[tf.compat.v1.Session] = None,
@@ -96,6 +98,7 @@ class TensorFlowOp(theano.graph.op.Op):
         ).on(checked_device(device))
         data = {spec.node: v for spec, v in zip(program.inputs[len(free) :], feeds.values())}
         self.program = program.bind(data)
+        self._structure = program.structure
         for spec in self.program.outputs:
             if spec.shape is None:
                 raise DeclarationError(
@@ -108,6 +111,8 @@ class TensorFlowOp(theano.graph.op.Op):
         """Return the op of a program."""
         op = cls.__new__(cls)
         op.program = program
+        number = len(program.outputs)
+        op._structure = 0 if number == 1 else list(range(number))
         return op
 
     def __str__(self) -> str:
@@ -115,9 +120,10 @@ class TensorFlowOp(theano.graph.op.Op):
         return f"{type(self).__name__}{{{labels}}}"
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Apply the op to Theano variables."""
+        """Apply the op to Theano variables; return them nested as the source nests its tensors."""
         with failures.ignored():
-            return super().__call__(*inputs, **kwargs)
+            variables = super().__call__(*inputs, **kwargs)
+        return tf.nest.pack_sequence_as(self._structure, as_list(variables))
 
     def make_node(self, *inputs: Any) -> Apply:
         """Cast the inputs to the dtypes of the graph, and check their number and rank."""
@@ -236,7 +242,7 @@ def _tensor_inputs(outputs: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]) -
 
 
 def _function_inputs(function: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]) -> List[Input]:
-    names, _, _ = arguments_of(function, "outputs")
+    names = arguments_of(function, "outputs").names
     for name in feeds:
         if name not in names:
             raise DeclarationError(
@@ -244,17 +250,24 @@ def _function_inputs(function: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]
                 f"{', '.join(names)}."
             )
     open_names = [name for name in names if name not in feeds]
-    if len(inputs) > len(open_names):
+    variables = [variable_of(x) for x in inputs]
+    given = sum(v is None for v in variables)
+    if given > len(open_names):
         raise DeclarationError(
-            f"inputs has {len(inputs)} entries, and the function has {len(open_names)} arguments "
-            f"that are not fed ({', '.join(open_names)}). Give one tf.TensorSpec for each."
+            f"inputs has {given} entries, and the function has {len(open_names)} arguments that "
+            f"are not fed ({', '.join(open_names)}). Give one tf.TensorSpec for each."
         )
-    free = []
-    for name, spec in zip(open_names, inputs):
-        if not isinstance(spec, tf.TensorSpec):
-            raise DeclarationTypeError(
-                f"inputs has {spec!r} for the argument {name!r}. With a function, give a "
-                "tf.TensorSpec: tf.TensorSpec([], tf.float64) for a scalar."
-            )
-        free.append(Input(name, spec.dtype.name, static_shape(spec.shape), "inputs"))
-    return free
+    remaining = iter(open_names)
+    return [
+        _specified(x, next(remaining)) if v is None else Input(x, None, None, "inputs")
+        for x, v in zip(inputs, variables)
+    ]
+
+
+def _specified(spec: Any, name: str) -> Input:
+    if not isinstance(spec, tf.TensorSpec):
+        raise DeclarationTypeError(
+            f"inputs has {spec!r} for the argument {name!r}. With a function, give a "
+            "tf.TensorSpec: tf.TensorSpec([], tf.float64) for a scalar."
+        )
+    return Input(name, spec.dtype.name, static_shape(spec.shape), "inputs")

@@ -21,7 +21,7 @@ from pymc3_tf.op import apply, as_list
 
 
 def evaluate(
-    tensors: Union[tf.Tensor, Sequence[tf.Tensor]],
+    tensors: Union[tf.Tensor, Sequence[Any], Mapping[str, Any]],
     trace: Any,
     params: Optional[Mapping[Any, str]] = None,
     feed_dict: Optional[Mapping[Any, Any]] = None,
@@ -33,7 +33,7 @@ def evaluate(
 
     Parameters
     ----------
-    tensors : tf.Tensor or sequence of tf.Tensor
+    tensors : tf.Tensor or nest of tf.Tensor
         What to evaluate: predictions, derived quantities, the log density itself.
     trace : pymc3.backends.base.MultiTrace or arviz.InferenceData
         The draws.
@@ -52,8 +52,9 @@ def evaluate(
 
     Returns
     -------
-    array or list of array
-        One for each tensor, with the dimensions (chain, draw) before its own.
+    array or nest of array
+        One for each tensor, with the dimensions (chain, draw) before its own, in the same list,
+        tuple or dictionary.
 
     Raises
     ------
@@ -87,7 +88,6 @@ def evaluate(
     >>> np.allclose(values.ravel(), 2 * trace["mu"])
     True
     """
-    single = not isinstance(tensors, (list, tuple))
     outputs = tensors_of(tensors, "tensors")
     for tensor in outputs:
         _require_numbers(tensor)
@@ -125,7 +125,7 @@ def evaluate(
         variables = as_list(apply(program, sources))
     results = evaluate_draws(variables, draws, number)
     arrays = [r.reshape(chains, number // chains, *r.shape[1:]) for r in results]
-    return arrays[0] if single else arrays
+    return tf.nest.pack_sequence_as(tensors, arrays)
 
 
 def _require_numbers(tensor: tf.Tensor) -> None:

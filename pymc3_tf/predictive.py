@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf import runtime
-from pymc3_tf.capture import Input, arguments_of, capture
+from pymc3_tf.arguments import arguments_of, call_by_name, signature_of
+from pymc3_tf.capture import Input, capture
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program
 
@@ -56,7 +57,7 @@ class Sampler:
                 "the graph of logp."
             )
         arguments = _arguments(source, inputs, params)
-        if "seed" in arguments_of(source, "random")[0]:
+        if "seed" in arguments_of(source, "random").names:
             self._draw = _SeededDraws(source, inputs, session, arguments)
         else:
             self._draw = _NumpyDraws(source, arguments)
@@ -131,7 +132,7 @@ def _arguments(
 
     Tensors have no names that a function could go by: they are passed in their order.
     """
-    names, required, takes_any = arguments_of(function, "random")
+    names, required, _, takes_any = arguments_of(function, "random")
     if not takes_any and "size" not in names:
         raise DeclarationError(
             "random has to take size, the shape to draw: lambda mu, size: "
@@ -259,16 +260,18 @@ class _OfDistribution:
         self._distribution = distribution
         parameters = []
         if not _is_distribution(distribution):
-            names, _, _ = arguments_of(distribution, "distribution")
-            for name in names:
+            for name in arguments_of(distribution, "distribution").names:
                 if name in ("value", "size", "seed"):
                     raise DeclarationError(
                         f"distribution has an argument named {name!r}, a name that is taken. "
                         "Rename it, in params too."
                     )
-            function = getattr(distribution, "python_function", distribution)
-            parameters = list(inspect.signature(function).parameters.values())
-        kind = inspect.Parameter.POSITIONAL_ONLY
+            parameters = list(signature_of(distribution).parameters.values())
+        # This one takes them all by name, whatever kind they are there.
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [
+            p.replace(kind=kind) if p.kind == p.POSITIONAL_ONLY else p for p in parameters
+        ]
         own = [inspect.Parameter(name, kind) for name in self.arguments]
         self.__signature__ = inspect.Signature(own + parameters)
 
@@ -276,7 +279,7 @@ class _OfDistribution:
         """Return the distribution."""
         found = self._distribution
         if not _is_distribution(found):
-            found = found(**given)
+            found = call_by_name(found, given)
         if not _is_distribution(found):
             raise DeclarationTypeError(
                 f"distribution returned {type(found).__name__}. Return a distribution of "

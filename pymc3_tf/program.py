@@ -142,6 +142,8 @@ class Program:
         Nodes of the inputs that have a leading dimension for many draws; all outputs then have it.
     cluster : Cluster, optional
         Where the graph lives; None for a frozen graph, which runs in any process.
+    structure : nest of int
+        How the source nests its outputs, as ``tf.nest`` does, by their positions.
     """
 
     graph_def: bytes = dataclasses.field(repr=False)
@@ -154,6 +156,7 @@ class Program:
     device: str = ""
     stacked: Tuple[str, ...] = ()
     cluster: Optional[Cluster] = None
+    structure: Any = 0
 
     @cached_property
     def graph_key(self) -> str:
@@ -540,6 +543,7 @@ class Program:
             [p.name for p in placeholders],
             self.outputs,
             gradients,
+            structure=self.structure,
             jit_compile=self.jit_compile,
             cluster=self.cluster,
         ).on(self.device)
@@ -638,6 +642,7 @@ def assemble(
     outputs: Sequence[TensorSpec],
     gradients: Gradients,
     *,
+    structure: Any = 0,
     jit_compile: bool = False,
     cluster: Optional[Cluster] = None,
 ) -> Program:
@@ -654,6 +659,8 @@ def assemble(
         placeholder.
     gradients : Gradients
         What ``add_gradients`` returned for them.
+    structure : nest of int
+        How the source nests its outputs.
     jit_compile : bool
         Compile with XLA.
     cluster : Cluster, optional
@@ -719,6 +726,7 @@ def assemble(
         sums=tuple(sums),
         jit_compile=jit_compile,
         cluster=cluster,
+        structure=structure,
     )
 
 
