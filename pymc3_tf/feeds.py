@@ -36,9 +36,9 @@ def given_by(entries: Optional[Entries], argument: str, masked: bool = False) ->
     """
     if entries is None:
         return []
-    mapping = isinstance(entries, Mapping)
-    pairs = list(entries.items() if mapping else entries) if hasattr(entries, "__iter__") else [()]
-    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+    pairs: Any = list(entries.items()) if isinstance(entries, Mapping) else entries
+    of_pairs = isinstance(pairs, (list, tuple))
+    if not of_pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise DeclarationTypeError(
             f"{argument} is a {type(entries).__name__}. Write a dict: "
             f"{argument}={{tensor_or_argument_name: value}}, or a list of pairs of them."
