@@ -6,7 +6,19 @@ Nothing here knows of Theano or PyMC3.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +44,7 @@ from pymc3_tf.program import (
     TensorSpec,
     add_gradients,
     assemble,
+    called_functions,
     clean,
     node_of,
     prune,
@@ -305,6 +318,7 @@ def _capture_tensors(
         outs,
         gradients,
         structure=structure,
+        frozen=_frozen(values, arguments),
         jit_compile=how.jit_compile,
     )
 
@@ -512,7 +526,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     prune(graph_def, roots)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
-    values = _captured_values(graph_def, concrete)
+    values, labels = _captured_values(graph_def, concrete)
     graph_def = freeze(graph_def, values, roots, name)
     return assemble(
         graph_def,
@@ -521,15 +535,19 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         traced["specs"],
         gradients,
         structure=traced["structure"],
+        frozen=_frozen(values, arguments, labels),
         jit_compile=how.jit_compile,
     )
 
 
-def _captured_values(graph_def: Any, concrete: Any) -> Dict[str, np.ndarray]:
-    """Turn what a function captured into constants and variables; return the latter's values."""
+def _captured_values(graph_def: Any, concrete: Any) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
+    """Turn what a function captured into constants and variables.
+
+    Returns the values of the variables, and their labels, by node.
+    """
     variables = {id(v.handle): v for v in concrete.graph.variables}
     nodes = {node.name: node for node in graph_def.node}
-    values = {}
+    values, labels = {}, {}
     for outside, inside in concrete.graph.captures:
         node = nodes.get(node_of(inside.name))
         if node is None:
@@ -541,9 +559,10 @@ def _captured_values(graph_def: Any, concrete: Any) -> Dict[str, np.ndarray]:
             node.op = "VarHandleOp"
             node.attr["shape"].shape.CopyFrom(shape)
             values[node.name] = value
+            labels[node.name] = label_of(variables[id(outside)])
         elif outside.dtype != tf.resource:
             _make_constant(node, outside.numpy())
-    return values
+    return values, labels
 
 
 def _make_constant(node: Any, value: np.ndarray) -> None:
@@ -735,6 +754,18 @@ def _variable_values(
     return values
 
 
+def _frozen(
+    values: Mapping[str, np.ndarray], arguments: Sequence[str], labels: Mapping[str, str] = {}
+) -> List[TensorSpec]:
+    """Return which of the variables are not inputs."""
+    inputs = {node_of(argument) for argument in arguments}
+    return [
+        TensorSpec(node, labels.get(node, node), str(value.dtype), value.shape)
+        for node, value in values.items()
+        if node not in inputs
+    ]
+
+
 def _readable(tensor: tf.Tensor) -> tf.Tensor:
     if tensor.dtype != tf.resource:
         return tensor
@@ -810,11 +841,41 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
         return graph_def
     # Loops have to stay as they are: their gradient is known.
     _lower_control_flow(graph_def, False)
+    _declare_stateless(graph_def)
     keep = [node.name for node in graph_def.node if node.op == "Placeholder"]
     inlined = optimize(graph_def, [*roots, *keep], ["function"])
     clean(inlined)
     _lower_control_flow(inlined, True)
     return inlined
+
+
+def _declare_stateless(graph_def: Any) -> None:
+    """Say of functions whose variables are frozen that they have no state: those with may stay."""
+    functions = {f.signature.name: f for f in graph_def.library.function}
+    stateful = set()
+    while True:
+        found = {
+            name
+            for name, function in functions.items()
+            if any(_is_stateful(node, functions, stateful) for node in function.node_def)
+        }
+        if found == stateful:
+            break
+        stateful = found
+    for name, function in functions.items():
+        function.signature.is_stateful = name in stateful
+    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+        for node in nodes:
+            if node.op == "StatefulPartitionedCall" and node.attr["f"].func.name not in stateful:
+                node.op = "PartitionedCall"
+
+
+def _is_stateful(node: Any, functions: Mapping[str, Any], stateful: Set[str]) -> bool:
+    called = [name for name in called_functions(node) if name in functions]
+    definition = op_def_registry.get(node.op)
+    if called:
+        return any(name in stateful for name in called)
+    return definition is None or definition.is_stateful
 
 
 def _lower_control_flow(graph_def: Any, lower: bool) -> None:

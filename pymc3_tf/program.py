@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -58,6 +59,15 @@ class TensorSpec:
     like: Optional[str] = None
     fallback: Optional[float] = None
 
+    def __str__(self) -> str:
+        shape = "unknown" if self.shape is None else str(self.shape).replace("None", "?")
+        return f"{self.label}: {self.dtype} {shape}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a tensor of a shape that is known."""
+        return np.dtype(self.dtype).itemsize * math.prod(n or 0 for n in self.shape or ())
+
     @property
     def is_floating(self) -> bool:
         """Whether gradients pass through this tensor."""
@@ -75,6 +85,12 @@ class Feed:
 
     node: str
     array: np.ndarray
+    label: str = ""
+
+    @property
+    def spec(self) -> TensorSpec:
+        """What the input is."""
+        return TensorSpec(self.node, self.label, str(self.array.dtype), self.array.shape)
 
     @cached_property
     def digest(self) -> bytes:
@@ -85,20 +101,20 @@ class Feed:
 
     def __reduce__(self) -> Any:
         # An unpickled array has lost its alignment and its read-only flag.
-        return Feed.of, (self.node, self.array)
+        return Feed.of, (self.node, self.array, self.label)
 
     @classmethod
-    def of(cls, node: str, array: np.ndarray) -> Feed:
+    def of(cls, node: str, array: np.ndarray, label: str = "") -> Feed:
         """Bind a private copy of ``array``, which may change or go away later."""
         if array.flags.c_contiguous and not array.flags.writeable:
             if array.ctypes.data % ALIGNMENT == 0:
-                return cls(node, array)  # made here before
+                return cls(node, array, label)  # made here before
         memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
         copy[...] = array
         copy.flags.writeable = False
-        return cls(node, copy)
+        return cls(node, copy, label)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +134,7 @@ class Pullback:
     gradients: Tuple[Optional[TensorSpec], ...]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A frozen TensorFlow computation. Immutable, hashable, picklable.
 
@@ -144,19 +160,22 @@ class Program:
         Where the graph lives; None for a frozen graph, which runs in any process.
     structure : nest of int
         How the source nests its outputs, as ``tf.nest`` does, by their positions.
+    frozen : tuple of TensorSpec
+        Variables that have become constants.
     """
 
-    graph_def: bytes = dataclasses.field(repr=False)
+    graph_def: bytes
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
-    feeds: Tuple[Feed, ...] = dataclasses.field(default=(), repr=False)
-    pullback: Optional[Pullback] = dataclasses.field(default=None, repr=False)
-    sums: Tuple[Optional[TensorSpec], ...] = dataclasses.field(default=(), repr=False)
+    feeds: Tuple[Feed, ...] = ()
+    pullback: Optional[Pullback] = None
+    sums: Tuple[Optional[TensorSpec], ...] = ()
     jit_compile: bool = False
     device: str = ""
     stacked: Tuple[str, ...] = ()
     cluster: Optional[Cluster] = None
     structure: Any = 0
+    frozen: Tuple[TensorSpec, ...] = ()
 
     @cached_property
     def graph_key(self) -> str:
@@ -191,6 +210,61 @@ class Program:
     def __deepcopy__(self, memo: Any) -> Program:
         return self
 
+    def __repr__(self) -> str:
+        parts = [f"{title}: {', '.join(lines)}" for title, lines in self._described()]
+        return f"Program({'; '.join(parts)})"
+
+    def summary(self) -> str:
+        """Return what was captured, as a table: a line for each input, output, feed and variable.
+
+        Returns
+        -------
+        str
+            With shapes ("?" for what may vary), the bytes of data and frozen variables, the number
+            of nodes, where they run, and whether XLA could compile them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pymc3_tf
+        >>> import tensorflow as tf
+        >>> wave = pymc3_tf.TensorFlowOp(
+        ...     lambda x, t: tf.sin(x * t),
+        ...     [tf.TensorSpec([], tf.float64)],
+        ...     feed_dict={"t": np.arange(3.0)},
+        ... )
+        >>> print(wave.program.summary())
+        inputs    x: float64 ()
+        outputs   outputs: float64 (3,)
+        feeds     t: float64 (3,), 24 bytes
+        nodes     5, and 21 with the gradient
+        """
+        return "\n".join(
+            f"{title if i == 0 else '':<9} {line}"
+            for title, lines in self._described()
+            for i, line in enumerate(lines)
+        )
+
+    def _described(self) -> List[Tuple[str, List[str]]]:
+        """Return the lines of the summary under their titles."""
+
+        def held(spec: TensorSpec) -> str:
+            return f"{spec}, {spec.nbytes} bytes"
+
+        nodes = str(len(self._graph_without_gradients().node))
+        if self.pullback is not None:
+            nodes += f", and {len(self._graph().node)} with the gradient"
+        runs = f"on the cluster {self.cluster.target}" if self.cluster else self.device
+        described = [
+            ("inputs", [str(spec) for spec in self.inputs]),
+            ("outputs", [str(spec) for spec in self.outputs]),
+            ("feeds", [held(feed.spec) for feed in self.feeds]),
+            ("frozen", [held(spec) for spec in self.frozen]),
+            ("nodes", [nodes]),
+            ("runs", [runs] if runs else []),
+        ]
+        return [(title, lines) for title, lines in described if lines]
+
     @property
     def is_scalar(self) -> bool:
         """Whether the program has one output, known to be a floating scalar."""
@@ -210,7 +284,7 @@ class Program:
             return self
         kept = [spec.node not in arrays for spec in self.inputs]
         feeds = tuple(
-            Feed.of(spec.node, np.asarray(arrays[spec.node], spec.dtype))
+            Feed.of(spec.node, np.asarray(arrays[spec.node], spec.dtype), spec.label)
             for spec, keep in zip(self.inputs, kept)
             if not keep
         )
@@ -463,6 +537,24 @@ class Program:
         graph_def = self._graph_without_gradients()
         return bool(graph_def.library.function) or any(n.op == "Switch" for n in graph_def.node)
 
+    @property
+    def _has_custom_gradient(self) -> bool:
+        """Whether a way from an input to an output passes through ``tf.custom_gradient``."""
+        if b"CustomGradient" not in self.graph_def:
+            return False
+        graph_def = self._graph_without_gradients()
+        reached = {spec.node for spec in self.inputs}
+        for node in _ordered(graph_def):
+            if reached.intersection(map(node_of, node.input)):
+                reached.add(node.name)
+                if b"CustomGradient" in node.attr["_gradient_op_type"].s:
+                    return True
+        return any(
+            b"CustomGradient" in node.attr["_gradient_op_type"].s
+            for function in graph_def.library.function
+            for node in function.node_def
+        )
+
     def footprint(self, shapes: Sequence[Tuple[int, ...]]) -> int:
         """Return the bytes of all tensors of one evaluation, as far as their shapes are known.
 
@@ -519,7 +611,7 @@ class Program:
                 f"{self.outputs[0].label}: TensorFlow has no second derivative of a while loop of "
                 "version 1. Call tf.compat.v1.enable_control_flow_v2() before building the graph."
             )
-        if b"CustomGradient" in self.graph_def:
+        if self._has_custom_gradient:
             # The Python function of the gradient belongs to the graph in which it was called.
             raise NotImplementedError(
                 f"{self.outputs[0].label}: there are no second derivatives through "
@@ -544,6 +636,7 @@ class Program:
             self.outputs,
             gradients,
             structure=self.structure,
+            frozen=self.frozen,
             jit_compile=self.jit_compile,
             cluster=self.cluster,
         ).on(self.device)
@@ -643,6 +736,7 @@ def assemble(
     gradients: Gradients,
     *,
     structure: Any = 0,
+    frozen: Sequence[TensorSpec] = (),
     jit_compile: bool = False,
     cluster: Optional[Cluster] = None,
 ) -> Program:
@@ -661,6 +755,8 @@ def assemble(
         What ``add_gradients`` returned for them.
     structure : nest of int
         How the source nests its outputs.
+    frozen : sequence of TensorSpec
+        Variables that have become constants.
     jit_compile : bool
         Compile with XLA.
     cluster : Cluster, optional
@@ -727,6 +823,7 @@ def assemble(
         jit_compile=jit_compile,
         cluster=cluster,
         structure=structure,
+        frozen=tuple(frozen),
     )
 
 
@@ -784,6 +881,20 @@ def prune(graph_def: Any, roots: Sequence[str], keep: Sequence[str] = ()) -> Non
     pruned.library.function.extend(library)
     pruned.library.gradient.extend(gradients)
     graph_def.CopyFrom(pruned)
+
+
+def _ordered(graph_def: Any) -> List[Any]:
+    """Return the nodes of a graph without version 1 loops, each after its inputs."""
+    nodes = {node.name: node for node in graph_def.node}
+    order: Dict[str, Any] = {}
+    stack = list(nodes)
+    while stack:
+        name = stack[-1]
+        waiting = [n for n in map(node_of, nodes[name].input) if n not in order]
+        if not waiting or name in order:
+            order[stack.pop()] = nodes[name]
+        stack += waiting if name not in order else []
+    return list(order.values())
 
 
 def called_functions(node: Any) -> List[str]:

@@ -6,11 +6,13 @@ vector-Jacobian product at the same inputs, this puts the one op that computes b
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from theano.compile.mode import optdb
-from theano.graph.basic import Apply, ancestors
+from theano.graph import opt
+from theano.graph.basic import Apply, Variable, ancestors
 from theano.graph.opt import GlobalOptimizer, LocalOptGroup, MergeOptimizer
 from theano.graph.toolbox import ReplaceValidate
 
@@ -84,4 +86,27 @@ def forget_ops() -> None:
     LocalOptGroup.transform = transform
 
 
+def forget_observers() -> None:
+    """Let Theano stop observing the nodes of a rewrite when the rewrite fails.
+
+    It would go on for good otherwise, and keep every variable that is made from then on.
+    """
+    before = opt.nodes_constructed
+    if getattr(before, "_forgets", False):
+        return
+
+    @contextlib.contextmanager
+    def nodes_constructed() -> Iterator[List[Any]]:
+        observers = list(Variable.construction_observers)
+        try:
+            with before() as nodes:
+                yield nodes
+        finally:
+            Variable.construction_observers[:] = observers
+
+    nodes_constructed._forgets = True  # type: ignore[attr-defined]
+    opt.nodes_constructed = nodes_constructed
+
+
 forget_ops()
+forget_observers()

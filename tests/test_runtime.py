@@ -116,6 +116,20 @@ def test_models_that_are_dropped_leave_no_function():
     assert not of_model & {f._graph_key for f in runtime.live_functions()}
 
 
+def test_rewrite_that_fails_leaves_no_observer_of_variables():
+    # Theano would keep every variable that is made from then on, with its op and its data.
+    import theano.tensor as tt
+    from theano.graph import opt
+    from theano.graph.basic import Variable
+
+    with pytest.raises(ZeroDivisionError):
+        with opt.nodes_constructed() as nodes:
+            variable = tt.dscalar()
+            assert nodes == [variable]
+            1 / 0
+    assert not Variable.construction_observers
+
+
 def test_threads_get_their_own_results():
     slow = program(lambda x: tf.reduce_sum(tf.sin(x * tf.ones([200_000], tf.float64))), ())
     points = np.linspace(0.1, 1.0, 8)
