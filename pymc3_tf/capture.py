@@ -852,7 +852,7 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
 def _declare_stateless(graph_def: Any) -> None:
     """Say of functions whose variables are frozen that they have no state: those with may stay."""
     functions = {f.signature.name: f for f in graph_def.library.function}
-    stateful = set()
+    stateful: Set[str] = set()
     while True:
         found = {
             name
