@@ -814,6 +814,7 @@ def assemble(
     graph_def.node.extend(new_nodes)
     rewire(graph_def, replaced)
     prune(graph_def, [n.name for n in new_nodes if n.op == "Identity"], [s.node for s in inputs])
+    _name_functions(graph_def)
     return Program(
         graph_def=graph_def.SerializeToString(deterministic=True),
         inputs=tuple(inputs),
@@ -881,6 +882,30 @@ def prune(graph_def: Any, roots: Sequence[str], keep: Sequence[str] = ()) -> Non
     pruned.library.function.extend(library)
     pruned.library.gradient.extend(gradients)
     graph_def.CopyFrom(pruned)
+
+
+def _name_functions(graph_def: Any) -> None:
+    """Give functions names that no other program has: in a process, TensorFlow wants them unique.
+
+    It makes further functions of them, named after them, when it differentiates loops.
+    """
+    digest = hashlib.sha256(graph_def.SerializeToString(deterministic=True)).hexdigest()[:16]
+    names = {
+        f.signature.name: f"{f.signature.name.split('_of_')[0]}_of_{digest}_{i}"
+        for i, f in enumerate(graph_def.library.function)
+    }
+    for function in graph_def.library.function:
+        function.signature.name = names[function.signature.name]
+    for gradient in graph_def.library.gradient:
+        gradient.function_name = names[gradient.function_name]
+        gradient.gradient_func = names.get(gradient.gradient_func, gradient.gradient_func)
+    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+        for node in nodes:
+            node.op = names.get(node.op, node.op)
+            for attr in node.attr.values():
+                called = [attr.func] if attr.HasField("func") else attr.list.func
+                for func in called:
+                    func.name = names.get(func.name, func.name)
 
 
 def _ordered(graph_def: Any) -> List[Any]:

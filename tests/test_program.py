@@ -190,7 +190,7 @@ def test_second_derivatives_through_functions_and_control_flow(function, source)
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_own_gradient_is_used_and_its_second_derivative_refused():
+def test_own_gradient_is_used_and_second_derivatives_through_it_are_refused():
     @tf.custom_gradient
     def halved(x):
         return tf.square(x), lambda upstream: upstream * x
@@ -199,8 +199,12 @@ def test_own_gradient_is_used_and_its_second_derivative_refused():
     check("own", runtime.evaluate(captured.value_and_vjp(), [3.0]), [9.0, 3.0])
     captured = pickle.loads(pickle.dumps(captured))
     check("sent", runtime.evaluate(captured.value_and_vjp(), [4.0]), [16.0, 4.0])
+    # The gradient x does not pass through the function whose gradient is given; 2 halved(x) x does.
+    check("second", runtime.evaluate(captured.vjp().value_and_vjp(), [4.0]), [4.0, 1.0])
+    through = capture(lambda x: tf.square(halved(x)), [Input("x", "float64", ())])
+    check("through", runtime.evaluate(through.value_and_vjp(), [3.0]), [81.0, 54.0])
     with pytest.raises(NotImplementedError, match="second derivatives through tf.custom_gradient"):
-        captured.vjp().vjp()
+        through.vjp().vjp()
 
 
 def test_second_derivative_of_version_1_loop_is_refused():
