@@ -526,7 +526,8 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     prune(graph_def, roots)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
-    values, labels = _captured_values(graph_def, concrete)
+    known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
+    values, labels = _captured_values(graph_def, concrete.graph.captures, known)
     graph_def = freeze(graph_def, values, roots, name)
     return assemble(
         graph_def,
@@ -540,15 +541,17 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     )
 
 
-def _captured_values(graph_def: Any, concrete: Any) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
+def _captured_values(
+    graph_def: Any, captures: Sequence[Tuple[Any, Any]], known: Sequence[tf.Variable]
+) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
     """Turn what a function captured into constants and variables.
 
     Returns the values of the variables, and their labels, by node.
     """
-    variables = {id(v.handle): v for v in concrete.graph.variables}
+    variables = {id(v.handle): v for v in known}
     nodes = {node.name: node for node in graph_def.node}
     values, labels = {}, {}
-    for outside, inside in concrete.graph.captures:
+    for outside, inside in captures:
         node = nodes.get(node_of(inside.name))
         if node is None:
             continue

@@ -438,8 +438,9 @@ def _find_value(
 def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
     """Check that the output can be a log density, and settle its rank."""
     if len(program.outputs) != 1:
+        labels = ", ".join(spec.label for spec in program.outputs)
         raise DeclarationError(
-            f"logp has {len(program.outputs)} tensors. Give one, such as their sum."
+            f"logp has {len(program.outputs)} tensors ({labels}). Give one, such as their sum."
         )
     output = program.outputs[0]
     if not output.is_floating:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pymc3_tf import runtime
 from pymc3_tf.arguments import arguments_of, call_by_name, signature_of
-from pymc3_tf.capture import Input, capture
+from pymc3_tf.capture import Input, capture, variable_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program
 
@@ -139,15 +139,16 @@ def _arguments(
             "np.random.normal(mu, 1.0, size)"
         )
     own = [name for name in names if name not in ("size", "seed")]
-    if all(isinstance(i.key, str) for i in inputs):
-        known = [i.key for i in inputs]
+    if all(isinstance(i.key, str) or variable_of(i.key) is not None for i in inputs):
+        known = [i.key for i in inputs if isinstance(i.key, str)]
         for name in own:
             if name in required and name not in known:
                 raise DeclarationError(
                     f"random needs the argument {name!r}, which is neither in params nor in "
                     f"feed_dict. They have: {', '.join(known)}."
                 )
-        return [name if name in own or takes_any else None for name in known]
+        keys: List[Optional[str]] = [i.key if isinstance(i.key, str) else None for i in inputs]
+        return [key if key in own or takes_any else None for key in keys]
     if len(own) not in (params, len(inputs)):
         raise DeclarationError(
             f"random takes {len(own)} arguments besides size ({', '.join(own)}). Where the keys "
@@ -231,13 +232,17 @@ class _SeededDraws:
             return capture(
                 self._source, self._inputs, session=self._session, draws=True, name="random"
             )
-        keys = [f"input_{i}" for i in range(len(self._inputs))]
+        # Variables keep their keys: the function uses them, and takes them as no argument.
+        keys = [
+            f"input_{k}" if variable_of(i.key) is None else i.key
+            for k, i in enumerate(self._inputs)
+        ]
         inputs = [i._replace(key=key) for i, key in zip(self._inputs, keys)]
         inputs += [Input("size", "int32", (rank,)), Input("seed", "int32", (2,))]
         arguments, source = self._arguments, self._source
 
         def draw(size: tf.Tensor, seed: tf.Tensor, **values: tf.Tensor) -> Any:
-            named = _named(arguments, [values[key] for key in keys])
+            named = {name: values[key] for name, key in zip(arguments, keys) if name is not None}
             return source(**named, size=size, seed=seed)
 
         return capture(draw, inputs, session=self._session, draws=True, name="random")

@@ -12,7 +12,7 @@ from test_examples import load_example
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md"] + [
-    f"docs/{name}.md" for name in ("index", "declare", "sampling", "parallel", "cluster")
+    f"docs/{name}.md" for name in ("index", "declare", "sources", "sampling", "parallel", "cluster")
 ]
 
 
@@ -25,7 +25,7 @@ def check_cluster_page(session, model, trace, x, y, patient, **rest):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_blocks_run(page, monkeypatch):
+def test_python_blocks_run(page, monkeypatch, tmp_path):
     quick = functools.partial(
         pm.sample, 10, tune=10, cores=1, progressbar=False, compute_convergence_checks=False
     )
@@ -38,9 +38,12 @@ def test_python_blocks_run(page, monkeypatch):
         if any(target in block for block in blocks):
             _, here = stack.enter_context(load_example("cluster").workers(2))
             blocks = [block.replace(target, here) for block in blocks]
-        for block in blocks:
-            exec(compile(block, page, "exec"), scope)
-        if "session" in scope:
+        for number, block in enumerate(blocks):
+            # In a file, where AutoGraph finds the source of functions.
+            path = tmp_path / f"block_{number}.py"
+            path.write_text(block, "utf-8")
+            exec(compile(block, str(path), "exec"), scope)
+        if page == "docs/cluster.md":
             check_cluster_page(**scope)
             scope["session"].close()
             scope["patient"].close()
@@ -53,6 +56,13 @@ def test_python_blocks_run(page, monkeypatch):
         x = scope["x"]
         shift = (scope["second"].posterior - scope["first"].posterior)["slope"].mean()
         assert abs(float(shift) - x.sum() / (1 + (x**2).sum())) < 0.01
+    elif page == "docs/sources.md":
+        slope, offset = 0.3, 0.2
+        expected = -0.5 * np.sum((scope["y"] - slope * scope["x"] - offset) ** 2)
+        found = scope["model"]["y"].logp({"slope": slope, "offset": offset})
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        position = scope["solver"](np.float64(2.0), np.float64(0.0))["position"].eval()
+        np.testing.assert_allclose(position, np.cos(2.0 * 0.2 * np.arange(1, 6)), atol=0.02)
     elif page in ("README.md", "docs/index.md"):
         draws = 10_000 if page == "README.md" else 10
         assert samples.posterior["m"].shape == (2, draws)
