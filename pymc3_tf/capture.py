@@ -39,6 +39,7 @@ from pymc3_tf.program import (
     static_shape,
 )
 from pymc3_tf.seeds import seed_random_ops
+from pymc3_tf.xla import unsupported_by_xla
 
 Source = Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]]
 
@@ -276,6 +277,7 @@ def _capture_tensors(
     values = _variable_values(graph_def, parameters, graph, how.session, name)
     _freeze_shapes(graph_def, graph)
     graph_def = freeze(graph_def, values, roots, name)
+    _check_compilation(graph_def, how)
     return assemble(graph_def, specs, arguments, outs, gradients, jit_compile=how.jit_compile)
 
 
@@ -489,6 +491,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     _check_dependence(graph_def, arguments, inputs, labels, name)
     values = _captured_values(graph_def, concrete)
     graph_def = freeze(graph_def, values, roots, name)
+    _check_compilation(graph_def, how)
     specs = [TensorSpec("", label, str(i.dtype), i.shape) for i, label in zip(inputs, labels)]
     return assemble(
         graph_def, specs, arguments, traced["specs"], gradients, jit_compile=how.jit_compile
@@ -604,6 +607,15 @@ def _check_dependence(
                 f"{name} does not depend on {label!r}, which {given.argument} gives. Leave it out, "
                 "or use it in the computation."
             )
+
+
+def _check_compilation(graph_def: Any, how: _How) -> None:
+    unsupported = unsupported_by_xla(graph_def) if how.jit_compile else []
+    if unsupported:
+        raise UnsupportedOpError(
+            f"XLA cannot compile {', '.join(unsupported)}, which {how.name} or its gradient uses. "
+            "Leave jit_compile out."
+        )
 
 
 def _as_graph_def(graph: tf.Graph, name: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -17,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.cluster import Cluster
-from pymc3_tf.exceptions import DeclarationError
+from pymc3_tf.exceptions import DeclarationError, LibraryError
+from pymc3_tf.libraries import Library, libraries_of
 
 Shape = Optional[Tuple[Optional[int], ...]]
 
@@ -142,6 +144,8 @@ class Program:
         Nodes of the inputs that have a leading dimension for many draws; all outputs then have it.
     cluster : Cluster, optional
         Where the graph lives; None for a frozen graph, which runs in any process.
+    libraries : tuple of Library
+        Where its custom ops come from. A process that unpickles the program loads them.
     """
 
     graph_def: bytes = dataclasses.field(repr=False)
@@ -154,6 +158,7 @@ class Program:
     device: str = ""
     stacked: Tuple[str, ...] = ()
     cluster: Optional[Cluster] = None
+    libraries: Tuple[Library, ...] = ()
 
     @cached_property
     def graph_key(self) -> str:
@@ -184,6 +189,8 @@ class Program:
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
+        for library in self.libraries:
+            library.require()
 
     def __deepcopy__(self, memo: Any) -> Program:
         return self
@@ -498,13 +505,24 @@ class Program:
         del graph_def.node[:]
         # Without the placeholders that are replaced: XLA cannot compile one, used or not.
         graph_def.node.extend(kept)
-        # A prefix of its own: under the names of another import, feeds would get mixed up.
-        return tf.import_graph_def(
-            graph_def,
-            input_map={f"{node}:0": x for node, x in tensors.items() if node in present},
-            return_elements=outputs,
-            name="program",
-        )
+        try:
+            # A prefix of its own: under the names of another import, feeds would get mixed up.
+            return tf.import_graph_def(
+                graph_def,
+                input_map={f"{node}:0": x for node, x in tensors.items() if node in present},
+                return_elements=outputs,
+                name="program",
+            )
+        except tf.errors.NotFoundError as error:
+            missing = re.search(r"Op type not registered '(\w+)'", error.message)
+            if missing is None:
+                raise
+            raise LibraryError(
+                f"{self.outputs[0].label} uses the op {missing[1]}, which this process does not "
+                "have. Where the density is declared, load its library with "
+                "pymc3_tf.load_op_library(path) instead, so that other processes can load it too; "
+                "or import the package of the op before unpickling."
+            ) from error
 
     @cached_property
     def differentiated(self) -> Program:
@@ -543,7 +561,8 @@ class Program:
             jit_compile=self.jit_compile,
             cluster=self.cluster,
         ).on(self.device)
-        program = program._with_fallbacks()
+        libraries = {*self.libraries, *program.libraries}
+        program = dataclasses.replace(program._with_fallbacks(), libraries=tuple(sorted(libraries)))
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
 
@@ -719,6 +738,7 @@ def assemble(
         sums=tuple(sums),
         jit_compile=jit_compile,
         cluster=cluster,
+        libraries=libraries_of(graph_def),
     )
 
 

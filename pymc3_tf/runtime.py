@@ -416,6 +416,11 @@ def evaluate(program: Program, values: Sequence[Any]) -> List[np.ndarray]:
     return function(program)(arrays)
 
 
+def is_forked() -> bool:
+    """Whether this process was forked by one that had this package."""
+    return _fork_depth > 0
+
+
 def live_functions() -> List[Function]:
     """Return the functions that exist in this process."""
     return list(_functions.values())
