@@ -33,6 +33,7 @@ from pymc3_tf.program import (
     add_gradients,
     assemble,
     clean,
+    lower_control_flow,
     node_of,
     prune,
     rewire,
@@ -766,20 +767,12 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
     if not any(node.op in calls for body in bodies for node in body):
         return graph_def
     # Loops have to stay as they are: their gradient is known.
-    _lower_control_flow(graph_def, False)
+    lower_control_flow(graph_def, False)
     keep = [node.name for node in graph_def.node if node.op == "Placeholder"]
     inlined = optimize(graph_def, [*roots, *keep], ["function"])
     clean(inlined)
-    _lower_control_flow(inlined, True)
+    lower_control_flow(inlined, True)
     return inlined
-
-
-def _lower_control_flow(graph_def: Any, lower: bool) -> None:
-    attribute = "_lower_using_switch_merge"
-    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
-        for node in nodes:
-            if node.op in ("If", "StatelessIf", "While", "StatelessWhile", "Case"):
-                node.attr[attribute].b = lower
 
 
 def needed(outputs: Sequence[tf.Tensor], tensor: tf.Tensor, inputs: Sequence[tf.Tensor]) -> bool:

@@ -837,3 +837,12 @@ def _resolve_colocation(graph_def: Any) -> None:
             other = nodes.get(entry.decode().split("@", 1)[-1])
             if not node.device and other is not None:
                 node.device = other.device
+
+
+def lower_control_flow(graph_def: Any, lower: bool) -> None:
+    """Say whether conditions and loops may be replaced by ops of version 1."""
+    attribute = "_lower_using_switch_merge"
+    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+        for node in nodes:
+            if node.op in _CONTROL_FLOW:
+                node.attr[attribute].b = lower
