@@ -36,7 +36,10 @@ FUNCTIONS = {
     "a compiled function": (tf.function(lambda x: x * x, jit_compile=True), []),
     "assertions": (asserted, []),
     "printing": (lambda x: (tf.print("x:", x), x)[1], []),
-    "random numbers": (lambda x: x * tf.random.stateless_normal([3], [1, 2], tf.float64), []),
+    "random numbers": (
+        lambda x: x * tf.random.stateless_normal([3], [1, 2], dtype=tf.float64, alg="philox"),
+        [],
+    ),
     "strings": (as_strings, ["AsString", "StringToNumber"]),
     "segments": (lambda x: tf.math.segment_sum(x, [0, 0, 1]), ["SegmentSum"]),
     "a gradient": (tf.math.special.bessel_k0, ["BesselK0", "BesselK1"]),
