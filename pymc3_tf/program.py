@@ -519,9 +519,9 @@ class Program:
                 raise
             raise LibraryError(
                 f"{self.outputs[0].label} uses the op {missing[1]}, which this process does not "
-                "have. Where the density is declared, load its library with "
-                "pymc3_tf.load_op_library(path) instead, so that other processes can load it too; "
-                "or import the package of the op before unpickling."
+                "have. Where the density is declared, load it with pymc3_tf.load_op_library(path) "
+                "instead of tf.load_op_library, so that other processes can load it too; or import "
+                "the package of the op before unpickling."
             ) from error
 
     @cached_property
