@@ -13,13 +13,23 @@ from pymc3_tf import exceptions
 from pymc3_tf._version import __version__
 from pymc3_tf.density import TFDensity
 from pymc3_tf.inference_data import install as _install_converter
+from pymc3_tf.libraries import load_op_library
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
 from pymc3_tf.reports import install as _install_reports
 from pymc3_tf.sampling import sample
 from pymc3_tf.saved_model import load
 
-__all__ = ["TFDensity", "TensorFlowOp", "__version__", "evaluate", "exceptions", "load", "sample"]
+__all__ = [
+    "TFDensity",
+    "TensorFlowOp",
+    "__version__",
+    "evaluate",
+    "exceptions",
+    "load",
+    "load_op_library",
+    "sample",
+]
 
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity

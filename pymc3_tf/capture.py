@@ -46,12 +46,14 @@ from pymc3_tf.program import (
     assemble,
     called_functions,
     clean,
+    lower_control_flow,
     node_of,
     prune,
     rewire,
     static_shape,
 )
 from pymc3_tf.seeds import seed_random_ops
+from pymc3_tf.xla import unsupported_by_xla
 
 Source = Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]]
 
@@ -311,6 +313,7 @@ def _capture_tensors(
     values = _variable_values(graph_def, parameters, graph, how.session, name)
     _freeze_shapes(graph_def, graph)
     graph_def = freeze(graph_def, values, roots, name)
+    _check_compilation(graph_def, how)
     return assemble(
         graph_def,
         specs,
@@ -529,6 +532,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
     values, labels = _captured_values(graph_def, concrete.graph.captures, known)
     graph_def = freeze(graph_def, values, roots, name)
+    _check_compilation(graph_def, how)
     return assemble(
         graph_def,
         specs,
@@ -669,6 +673,15 @@ def _check_dependence(
                 f"{name} does not depend on {label!r}, which {given.argument} gives. Leave it out, "
                 "or use it in the computation."
             )
+
+
+def _check_compilation(graph_def: Any, how: _How) -> None:
+    unsupported = unsupported_by_xla(graph_def) if how.jit_compile else []
+    if unsupported:
+        raise UnsupportedOpError(
+            f"XLA cannot compile {', '.join(unsupported)}, which {how.name} or its gradient uses. "
+            "Leave jit_compile out."
+        )
 
 
 def _as_graph_def(graph: tf.Graph, name: str) -> Any:
@@ -843,12 +856,12 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
     if not any(node.op in calls for body in bodies for node in body):
         return graph_def
     # Loops have to stay as they are: their gradient is known.
-    _lower_control_flow(graph_def, False)
+    lower_control_flow(graph_def, False)
     _declare_stateless(graph_def)
     keep = [node.name for node in graph_def.node if node.op == "Placeholder"]
     inlined = optimize(graph_def, [*roots, *keep], ["function"])
     clean(inlined)
-    _lower_control_flow(inlined, True)
+    lower_control_flow(inlined, True)
     return inlined
 
 
@@ -879,14 +892,6 @@ def _is_stateful(node: Any, functions: Mapping[str, Any], stateful: Set[str]) ->
     if called:
         return any(name in stateful for name in called)
     return definition is None or definition.is_stateful
-
-
-def _lower_control_flow(graph_def: Any, lower: bool) -> None:
-    attribute = "_lower_using_switch_merge"
-    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
-        for node in nodes:
-            if node.op in ("If", "StatelessIf", "While", "StatelessWhile", "Case"):
-                node.attr[attribute].b = lower
 
 
 def needed(outputs: Sequence[tf.Tensor], tensor: tf.Tensor, inputs: Sequence[tf.Tensor]) -> bool:

@@ -40,6 +40,10 @@ class EvaluationError(ValueError):
     """TensorFlow failed at some values of the inputs. The text has them."""
 
 
+class LibraryError(DeclarationError):
+    """A library of custom ops is not there, or cannot be loaded in this process."""
+
+
 class UnreachableClusterError(DeclarationError):
     """A server of the cluster of the session does not answer."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import re
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -18,7 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.cluster import Cluster
-from pymc3_tf.exceptions import DeclarationError
+from pymc3_tf.exceptions import DeclarationError, LibraryError
+from pymc3_tf.libraries import Library, libraries_of
+from pymc3_tf.xla import unsupported_by_xla
 
 Shape = Optional[Tuple[Optional[int], ...]]
 
@@ -162,6 +165,8 @@ class Program:
         How the source nests its outputs, as ``tf.nest`` does, by their positions.
     frozen : tuple of TensorSpec
         Variables that have become constants.
+    libraries : tuple of Library
+        Where its custom ops come from. A process that unpickles the program loads them.
     """
 
     graph_def: bytes
@@ -176,6 +181,7 @@ class Program:
     cluster: Optional[Cluster] = None
     structure: Any = 0
     frozen: Tuple[TensorSpec, ...] = ()
+    libraries: Tuple[Library, ...] = ()
 
     @cached_property
     def graph_key(self) -> str:
@@ -206,6 +212,8 @@ class Program:
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
+        for library in self.libraries:
+            library.require()
 
     def __deepcopy__(self, memo: Any) -> Program:
         return self
@@ -238,6 +246,7 @@ class Program:
         outputs   outputs: float64 (3,)
         feeds     t: float64 (3,), 24 bytes
         nodes     5, and 21 with the gradient
+        XLA       can compile it
         """
         return "\n".join(
             f"{title if i == 0 else '':<9} {line}"
@@ -254,6 +263,7 @@ class Program:
         nodes = str(len(self._graph_without_gradients().node))
         if self.pullback is not None:
             nodes += f", and {len(self._graph().node)} with the gradient"
+        unsupported = unsupported_by_xla(self._graph())
         runs = f"on the cluster {self.cluster.target}" if self.cluster else self.device
         described = [
             ("inputs", [str(spec) for spec in self.inputs]),
@@ -262,6 +272,7 @@ class Program:
             ("frozen", [held(spec) for spec in self.frozen]),
             ("nodes", [nodes]),
             ("runs", [runs] if runs else []),
+            ("XLA", [f"has no {', '.join(unsupported)}" if unsupported else "can compile it"]),
         ]
         return [(title, lines) for title, lines in described if lines]
 
@@ -593,13 +604,24 @@ class Program:
         del graph_def.node[:]
         # Without the placeholders that are replaced: XLA cannot compile one, used or not.
         graph_def.node.extend(kept)
-        # A prefix of its own: under the names of another import, feeds would get mixed up.
-        return tf.import_graph_def(
-            graph_def,
-            input_map={f"{node}:0": x for node, x in tensors.items() if node in present},
-            return_elements=outputs,
-            name="program",
-        )
+        try:
+            # A prefix of its own: under the names of another import, feeds would get mixed up.
+            return tf.import_graph_def(
+                graph_def,
+                input_map={f"{node}:0": x for node, x in tensors.items() if node in present},
+                return_elements=outputs,
+                name="program",
+            )
+        except tf.errors.NotFoundError as error:
+            missing = re.search(r"Op type not registered '(\w+)'", error.message)
+            if missing is None:
+                raise
+            raise LibraryError(
+                f"{self.outputs[0].label} uses the op {missing[1]}, which this process does not "
+                "have. Where the density is declared, load it with pymc3_tf.load_op_library(path) "
+                "instead of tf.load_op_library, so that other processes can load it too; or import "
+                "the package of the op before unpickling."
+            ) from error
 
     @cached_property
     def differentiated(self) -> Program:
@@ -640,7 +662,8 @@ class Program:
             jit_compile=self.jit_compile,
             cluster=self.cluster,
         ).on(self.device)
-        program = program._with_fallbacks()
+        libraries = {*self.libraries, *program.libraries}
+        program = dataclasses.replace(program._with_fallbacks(), libraries=tuple(sorted(libraries)))
         renamed = dict(zip(nodes, (spec.node for spec in program.inputs)))
         return program.bind({renamed[n]: a for n, a in bound.items()})
 
@@ -825,6 +848,7 @@ def assemble(
         cluster=cluster,
         structure=structure,
         frozen=tuple(frozen),
+        libraries=libraries_of(graph_def),
     )
 
 
@@ -961,3 +985,12 @@ def _resolve_colocation(graph_def: Any) -> None:
             other = nodes.get(entry.decode().split("@", 1)[-1])
             if not node.device and other is not None:
                 node.device = other.device
+
+
+def lower_control_flow(graph_def: Any, lower: bool) -> None:
+    """Say whether conditions and loops may be replaced by ops of version 1."""
+    attribute = "_lower_using_switch_merge"
+    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+        for node in nodes:
+            if node.op in _CONTROL_FLOW:
+                node.attr[attribute].b = lower

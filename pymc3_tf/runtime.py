@@ -37,7 +37,7 @@ from tensorflow.core.protobuf import config_pb2
 from pymc3_tf import devices, failures
 from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.grappler import optimize
-from pymc3_tf.program import Feed, Program, TensorSpec
+from pymc3_tf.program import Feed, Program, TensorSpec, lower_control_flow
 
 # Seconds that building and the first call may take in a forked child, longer than any seen so far:
 # a thread of the parent that was inside TensorFlow at the fork can otherwise hang it forever.
@@ -125,6 +125,9 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
         outputs = run(*ensured, *[_resident(feed) for feed in program.feeds])
     names = [t.name for t in inputs], [t.name for t in outputs]
     graph_def = graph.as_graph_def()
+    if jit_compile:
+        # XLA compiles loops and conditions as they are, and not what they would be lowered to.
+        lower_control_flow(graph_def, False)
     # In a forked child the optimizer could hang. A program for many draws is called a few times
     # only, and optimizing it would take longer than that. On a cluster, which knows its devices,
     # the session does it.

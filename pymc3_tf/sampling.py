@@ -19,8 +19,10 @@ from pymc3_tf import nuts
 from pymc3_tf.exceptions import CompilationError
 from pymc3_tf.linker import compile_alone
 from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.program import Program
 from pymc3_tf.results import multi_trace, to_inference_data, warn
 from pymc3_tf.unconstrained import UnconstrainedModel
+from pymc3_tf.xla import unsupported_by_xla
 
 _log = logging.getLogger("pymc3")
 
@@ -351,17 +353,28 @@ def _culprit(model: pm.Model, error: Exception) -> str:
     """Say which density XLA cannot compile."""
     for variable in [*model.basic_RVs, *model.potentials]:
         for op in _ops(variable):
-            try:
-                compile_alone(op.program)
-            except tf.errors.OpError as found:
+            reason = _reason(op.program)
+            if reason:
                 return (
-                    f"XLA cannot compile the TensorFlow part of {variable.name!r}: "
-                    f"{_first_line(found)} Use pm.sample(), which does not compile it."
+                    f"XLA cannot compile the TensorFlow part of {variable.name!r}: {reason} Use "
+                    "pm.sample(), or pymc3_tf.sample(jit_compile=False): they do not compile it."
                 )
     return (
         f"XLA cannot compile the model: {_first_line(error)} Use pm.sample(), or, if it was asked "
         "for chain_method='vectorized', chain_method='parallel'."
     )
+
+
+def _reason(program: Program) -> str:
+    """Say why XLA cannot compile a program; empty if it can."""
+    unsupported = unsupported_by_xla(tf.compat.v1.GraphDef.FromString(program.graph_def))
+    if unsupported:
+        return f"it knows no {', '.join(unsupported)}."
+    try:
+        compile_alone(program)
+    except tf.errors.OpError as error:
+        return _first_line(error)
+    return ""
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,94 @@
+"""What is said of XLA without compiling is what XLA says."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from test_parallel import run_text
+
+from pymc3_tf import runtime
+from pymc3_tf.capture import Input, capture
+from pymc3_tf.exceptions import UnsupportedOpError
+from pymc3_tf.linker import compile_alone
+from pymc3_tf.xla import unsupported_by_xla
+
+
+def asserted(x):
+    distribution = tfp.distributions.MultivariateNormalDiag(x, x, validate_args=True)
+    return distribution.log_prob(x)
+
+
+def looped(x):
+    return tf.while_loop(
+        lambda i, _: i < 3, lambda i, y: (i + 1, y * x[0]), (0, x[1]), maximum_iterations=5
+    )[1]
+
+
+def as_strings(x):
+    return tf.strings.to_number(tf.strings.as_string(tf.stop_gradient(x)), tf.float64) * x
+
+
+FUNCTIONS = {
+    "arithmetic": (lambda x: tf.sin(x) / x, []),
+    "special functions": (lambda x: tf.math.betainc(x, x, x) + tf.math.igamma(x, x), []),
+    "linear algebra": (lambda x: tf.linalg.inv(tf.linalg.diag(x)), []),
+    "a condition": (lambda x: tf.cond(x[0] > 0, lambda: x, lambda: 2 * x), []),
+    "a loop": (looped, []),
+    "a compiled function": (tf.function(lambda x: x * x, jit_compile=True), []),
+    "assertions": (asserted, []),
+    "printing": (lambda x: (tf.print("x:", x), x)[1], []),
+    "random numbers": (
+        lambda x: x * tf.random.stateless_normal([3], [1, 2], dtype=tf.float64, alg="philox"),
+        [],
+    ),
+    "strings": (as_strings, ["AsString", "StringToNumber"]),
+    "segments": (lambda x: tf.math.segment_sum(x, [0, 0, 1]), ["SegmentSum"]),
+    "a gradient": (tf.math.special.bessel_k0, ["BesselK0", "BesselK1"]),
+    "a determinant": (
+        lambda x: tf.linalg.slogdet(tf.linalg.diag(x))[1],
+        ["LogMatrixDeterminant"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_ops_without_a_kernel_are_those_at_which_xla_stops(name):
+    function, expected = FUNCTIONS[name]
+    inputs = [Input("x", "float64", (3,))]
+
+    def logp(x):
+        return tf.reduce_sum(function(x))
+
+    program = capture(logp, inputs)
+    assert unsupported_by_xla(tf.compat.v1.GraphDef.FromString(program.graph_def)) == expected
+    if expected:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="|".join(expected)):
+            compile_alone(program)
+        with pytest.raises(UnsupportedOpError, match=f"{', '.join(expected)}, which logp.*jit_com"):
+            capture(logp, inputs, jit_compile=True)
+    else:
+        plain, compiled = (
+            runtime.evaluate(p.value_and_vjp(), [[0.4, 0.5, 0.6]])
+            for p in (program, capture(logp, inputs, jit_compile=True))
+        )
+        for found, result in zip(compiled, plain):
+            np.testing.assert_allclose(found, result, rtol=1e-10)
+
+
+def test_forked_process_does_not_start_xla():
+    result = run_text(
+        """
+        import multiprocessing
+        import pymc3_tf, tensorflow as tf
+        from pymc3_tf.capture import Input, capture
+
+        def declare(index):
+            program = capture(tf.sin, [Input("x", "float64", ())], jit_compile=True)
+            return program.jit_compile
+
+        tf.sin(tf.constant(1.0)).numpy()
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            print(pool.map_async(declare, [0]).get(timeout=120))
+        """
+    )
+    assert result.stdout.split() == ["[True]"], result.stderr
