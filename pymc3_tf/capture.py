@@ -108,6 +108,22 @@ def capture(
     return _capture_tensors(outputs, fixed, how, labels)
 
 
+def trace(function: Callable[..., Any], inputs: Sequence[Input], name: str) -> Any:
+    """Return what a function says of symbolic tensors, which need not be tensors."""
+    if not tf.executing_eagerly():
+        with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(_SCOPE):
+            placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
+            return _returned(function, inputs, placeholders, name)
+    found: List[Any] = []
+
+    def build(*arguments: tf.Tensor) -> None:
+        found.append(_returned(function, inputs, arguments, name))
+
+    signature = [tf.TensorSpec(i.shape, i.dtype) for i in inputs]
+    tf.function(build, autograph=False).get_concrete_function(*signature)
+    return found[0]
+
+
 class _How(NamedTuple):
     """The options of ``capture``."""
 
@@ -437,14 +453,13 @@ def arguments_of(function: Callable[..., Any], name: str) -> Tuple[List[str], Li
     return [p.name for p in named], required, any(p.kind == p.VAR_KEYWORD for p in every)
 
 
-def _call(
+def _returned(
     function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
-) -> List[tf.Tensor]:
+) -> Any:
     try:
         if all(isinstance(i.key, str) for i in inputs):
-            result = function(**{i.key: t for i, t in zip(inputs, tensors)})
-        else:
-            result = function(*tensors)
+            return function(**{i.key: t for i, t in zip(inputs, tensors)})
+        return function(*tensors)
     except (DeclarationError, DeclarationTypeError):
         raise
     except (TypeError, ValueError, tf.errors.OpError) as error:
@@ -455,6 +470,12 @@ def _call(
         raise DeclarationError(
             f"{name} could not be traced with ({given}): {type(error).__name__}: {error}"
         ) from error
+
+
+def _call(
+    function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
+) -> List[tf.Tensor]:
+    result = _returned(function, inputs, tensors, name)
     outputs = list(result) if isinstance(result, (list, tuple)) else [result]
     for output in outputs:
         if not isinstance(output, tf.Tensor):

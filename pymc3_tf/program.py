@@ -244,12 +244,15 @@ class Program:
             )
         return dataclasses.replace(self, device=device)
 
-    def with_fallback(self, value: float) -> Program:
-        """Return the program with a value where TensorFlow fails; its gradients are zero there.
+    def with_fallback(self, *values: float) -> Program:
+        """Return the program with values where TensorFlow fails; its gradients are zero there.
 
-        Outputs that are NaN count as failures. With NaN as the value, failures are errors.
+        There is one value for each output. Outputs that are NaN count as failures, unless their
+        value is zero. With NaN as the value, failures are errors.
         """
-        outputs = [dataclasses.replace(spec, fallback=value) for spec in self.outputs]
+        outputs = [
+            dataclasses.replace(spec, fallback=value) for spec, value in zip(self.outputs, values)
+        ]
         return dataclasses.replace(self, outputs=tuple(outputs))._with_fallbacks()
 
     def _with_fallbacks(self) -> Program:
