@@ -6,7 +6,7 @@ call that computes the log density.
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from pymc3.distributions import transforms
@@ -40,6 +40,7 @@ class BijectorTransform(transforms.Transform):
         self._density = density
         self._inverse = inverse
         self._variables = list(variables)
+        self._last: Any = (None, [])
 
     @property
     def shape(self) -> Any:
@@ -77,7 +78,14 @@ class BijectorTransform(transforms.Transform):
         return many[0].reshape(*x.shape[: x.ndim - rank], *many[0].shape[1:])
 
     def _outputs(self, z: Any) -> List[Any]:
-        return apply(self._density, [z, *self._variables])
+        # PyMC3 asks for one value after the other. As outputs of one node they have one gradient,
+        # where Theano would otherwise add those of several.
+        if self._last[0] is not z:
+            self._last = z, apply(self._density, [z, *self._variables])
+        return self._last[1]
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_last": (None, [])}
 
 
 class Softplus(transforms.LogExpM1):

@@ -509,6 +509,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     values = _captured_values(graph_def, concrete)
+    _freeze_shapes(graph_def, concrete.graph)
     graph_def = freeze(graph_def, values, roots, name)
     specs = [TensorSpec("", label, str(i.dtype), i.shape) for i, label in zip(inputs, labels)]
     return assemble(
