@@ -290,7 +290,7 @@ def _capture_tensors(
         graph_def = _freeze_only(graph_def, values, roots)
         return assemble(graph_def, specs, arguments, outs, gradients, cluster=cluster)
     values = _variable_values(graph_def, parameters, graph, how.session, name)
-    _freeze_shapes(graph_def, graph)
+    _freeze_shapes(graph_def, graph, {})
     graph_def = freeze(graph_def, values, roots, name)
     return assemble(graph_def, specs, arguments, outs, gradients, jit_compile=how.jit_compile)
 
@@ -509,7 +509,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     values = _captured_values(graph_def, concrete)
-    _freeze_shapes(graph_def, concrete.graph)
+    _freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
     graph_def = freeze(graph_def, values, roots, name)
     specs = [TensorSpec("", label, str(i.dtype), i.shape) for i, label in zip(inputs, labels)]
     return assemble(
@@ -727,13 +727,18 @@ def _handle_spec(handle: tf.Tensor) -> Tuple[tf.DType, tf.TensorShape]:
     return tf.as_dtype(data.dtype), tf.TensorShape(data.shape)
 
 
-def _freeze_shapes(graph_def: Any, graph: tf.Graph) -> None:
+def _freeze_shapes(graph_def: Any, graph: tf.Graph, shapes: Mapping[str, Any]) -> None:
     """Replace the shapes of variables by constants: the conversion leaves them behind."""
     for node in graph_def.node:
         if node.op == "VariableShape":
             handle = graph.get_operation_by_name(node.name).inputs[0]
+            while handle.op.type in ("While", "StatelessWhile", "Identity"):
+                # A loop hands on what it captured, and TensorFlow may not say what that is.
+                handle = handle.op.inputs[handle.value_index]
             dtype = tf.as_dtype(node.attr["out_type"].type).as_numpy_dtype
-            _make_constant(node, np.array(_handle_spec(handle)[1].as_list(), dtype))
+            shape = shapes.get(handle.op.name)
+            shape = _handle_spec(handle)[1].as_list() if shape is None else shape
+            _make_constant(node, np.array(shape, dtype))
 
 
 class _Values:

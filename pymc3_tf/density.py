@@ -252,13 +252,20 @@ class TFDensity(pm.Continuous):
         else:
             self.program = self._capture(_static_shape(_data), _test_value(_data))
         self._sampler: Optional[Sampler] = None
+        self._undrawn = ""
         if random is not None:
             inputs = [_input(g) for g in self.given]
             self._sampler = Sampler(random, inputs, len(parameters), session)
             tests = [_test_value(g.source) for g in self.given]
             if all(test is not None for test in tests):
                 drawn = self.shape if _data is None else np.shape(_test_value(_data))
-                self._sampler.check(tests, drawn)
+                try:
+                    self._sampler.check(tests, drawn)
+                except DeclarationError as error:
+                    if not isinstance(random, DistributionSample):
+                        raise
+                    # Its log density is of use without draws, which not all distributions have.
+                    self._sampler, self._undrawn = None, f" ({error})"
 
     def logp(self, value: Any) -> tt.TensorVariable:
         """Calculate the log density.
@@ -327,8 +334,8 @@ class TFDensity(pm.Continuous):
         """
         if self._sampler is None:
             raise ValueError(
-                "this TFDensity has no sampler, so it has no prior or posterior predictive draws. "
-                "Declare it with random=lambda mu, size: np.random.normal(mu, 1.0, size) or with "
+                f"this TFDensity has no sampler{self._undrawn}, so it has no prior or posterior "
+                "predictive draws. Declare it with random=lambda mu, size: np.random.normal(mu, 1.0, size) or with "
                 "distribution=, or leave it out with var_names=[...]."
             )
         values = iter(draw_values(self._variables, point=point, size=size))
@@ -480,7 +487,8 @@ def _input(given: Given, known: bool = False) -> Input:
 def _refuse_structures(feeds: Any, observed: Any) -> None:
     """Refuse data for a joint distribution that come as its samples do."""
     for data in [*feeds, observed]:
-        if isinstance(data, (dict, tuple)):
+        ragged = isinstance(data, (list, tuple)) and len(set(map(np.shape, data))) > 1
+        if isinstance(data, dict) or hasattr(data, "_fields") or ragged:
             raise DeclarationError(joint_data_text("a joint distribution"))
 
 

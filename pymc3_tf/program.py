@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -247,11 +248,12 @@ class Program:
     def with_fallback(self, *values: float) -> Program:
         """Return the program with values where TensorFlow fails; its gradients are zero there.
 
-        There is one value for each output. Outputs that are NaN count as failures, unless their
+        There is one value for each output, or one for all. Outputs that are NaN count as failures, unless their
         value is zero. With NaN as the value, failures are errors.
         """
         outputs = [
-            dataclasses.replace(spec, fallback=value) for spec, value in zip(self.outputs, values)
+            dataclasses.replace(spec, fallback=value)
+            for spec, value in zip(self.outputs, itertools.cycle(values))
         ]
         return dataclasses.replace(self, outputs=tuple(outputs))._with_fallbacks()
 
