@@ -57,7 +57,7 @@ class BijectorTransform(transforms.Transform):
 
     def logp(self, value: Any) -> Optional[Any]:
         """Return the log density of a value that `backward` returned, None for any other."""
-        node = getattr(value, "owner", None)
+        node: Any = getattr(value, "owner", None)
         ours = node is not None and isinstance(node.op, TensorFlowOp)
         return node.outputs[1] if ours and node.op.program == self._density else None
 

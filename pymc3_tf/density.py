@@ -237,7 +237,7 @@ class TFDensity(pm.Continuous):
         )
         if traits is not None and is_default:
             bijector = traits.bijector
-            transform = transform_of(bijector) if bijector else self._bijector_transform(logp)
+            transform = transform_of(bijector) if bijector else self._bijector_transform()
             self.transform = transform
         # An attribute on all versions of PyMC3, though the name of the argument changed.
         self.testval = initval if initval is not None else testval
@@ -335,8 +335,8 @@ class TFDensity(pm.Continuous):
         if self._sampler is None:
             raise ValueError(
                 f"this TFDensity has no sampler{self._undrawn}, so it has no prior or posterior "
-                "predictive draws. Declare it with random=lambda mu, size: np.random.normal(mu, 1.0, size) or with "
-                "distribution=, or leave it out with var_names=[...]."
+                "predictive draws. Declare it with random=lambda mu, size: np.random.normal(mu, "
+                "1.0, size) or with distribution=, or leave it out with var_names=[...]."
             )
         values = iter(draw_values(self._variables, point=point, size=size))
         every = [next(values) if isinstance(g.source, Variable) else g.source for g in self.given]
@@ -445,15 +445,18 @@ class TFDensity(pm.Continuous):
 
     def _captured(self, source: Any, value: List[Input], **options: Any) -> Program:
         """Capture a function of the value, the parameters and the data, which is bound."""
+        assert self._source is not None
         variables = [g for g in self.given if isinstance(g.source, Variable)]
         arrays = [g for g in self.given if not isinstance(g.source, Variable)]
         inputs = value + [_input(g) for g in variables + arrays]
-        program = capture(inputs=inputs, **{**self._source, "source": source, **options})  # type: ignore[dict-item]
+        program = capture(inputs=inputs, **{**self._source, "source": source, **options})
         free = len(value) + len(variables)
         return program.bind({s.node: g.source for s, g in zip(program.inputs[free:], arrays)})
 
-    def _bijector_transform(self, logp: DistributionLogProb) -> BijectorTransform:
+    def _bijector_transform(self) -> BijectorTransform:
         """Return the default bijector of a distribution as a transform."""
+        assert self._source is not None
+        logp = self._source["source"]
         x = Input(self.value, self.dtype, tuple(int(n) for n in self.shape), "value")
         known = [_input(g, known=True) for g in self.given]
         z = x._replace(shape=logp.unconstrained_shape(x, known))

@@ -275,8 +275,8 @@ def default_bijector(distribution: Any) -> Any:
 def _has_no_parameters(bijector: Any) -> bool:
     if type(bijector).__name__ == "SoftmaxCentered":
         return True
-    elementwise = bijector is not None and _elementwise(bijector)
-    return bool(elementwise) and not elementwise.bounds
+    elementwise = _elementwise(bijector)
+    return bijector is not None and elementwise is not None and not elementwise.bounds
 
 
 def _simplified(bijector: Any) -> Any:
@@ -333,12 +333,13 @@ class _Joint:
                     "has not one log density. Put tfd.Independent or tfd.Sample around it, or use "
                     f"{self.label}AutoBatched."
                 )
-        self._shapes = [static_shape(s) for s in tf.nest.flatten(distribution.event_shape)]
-        if any(shape is None or None in shape for shape in self._shapes):
+        shapes = tf.nest.flatten(distribution.event_shape)
+        if not all(shape.is_fully_defined() for shape in shapes):
             raise DeclarationError(
                 f"TensorFlow does not know the shapes of the parts of {self.label}: "
                 f"{distribution.event_shape}. Build them of shapes that are known."
             )
+        self._shapes = [tuple(shape.as_list()) for shape in shapes]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         starts = np.cumsum([0, *self._sizes])
         self._parts = tuple(Part(n, int(i), s) for n, i, s in zip(names, starts, self._shapes))
@@ -364,8 +365,7 @@ class _Joint:
         return _flat(self._bijector().inverse(self._packed(x, self._shapes)))
 
     def traits(self) -> Traits:
-        found, _ = self._distribution.sample_distributions(seed=_SEED)
-        traits = [_Single(d).traits() for d in tf.nest.flatten(found)]
+        traits = [_Single(d).traits() for d in _leaves(self._distribution)]
         for part, trait in zip(self._parts, traits):
             if trait.discrete:
                 raise DeclarationTypeError(
@@ -389,6 +389,14 @@ class _Joint:
             for part, shape, dtype in zip(tf.split(vector, sizes), shapes, dtypes)
         ]
         return tf.nest.pack_sequence_as(structure, parts)
+
+
+def _leaves(distribution: Any) -> List[Any]:
+    """Return the distributions of the parts, those of joint distributions among them too."""
+    if isinstance(distribution.dtype, tf.DType):
+        return [distribution]
+    parts, _ = distribution.sample_distributions(seed=_SEED)
+    return [leaf for part in tf.nest.flatten(parts) for leaf in _leaves(part)]
 
 
 def _flat(structure: Any) -> tf.Tensor:

@@ -248,8 +248,8 @@ class Program:
     def with_fallback(self, *values: float) -> Program:
         """Return the program with values where TensorFlow fails; its gradients are zero there.
 
-        There is one value for each output, or one for all. Outputs that are NaN count as failures, unless their
-        value is zero. With NaN as the value, failures are errors.
+        There is one value for each output, or one for all. Outputs that are NaN count as failures,
+        unless their value is zero. With NaN as the value, failures are errors.
         """
         outputs = [
             dataclasses.replace(spec, fallback=value)
