@@ -64,8 +64,9 @@ class TFDensity(pm.Continuous):
         If the value is among them, the variable is observed.
     distribution : callable, optional
         In place of `logp`: a function of the parameters and data that returns a distribution of
-        TensorFlow Probability, or such a distribution itself. It has a sampler too. The value goes
-        by the name ``"value"``.
+        TensorFlow Probability, or such a distribution itself. It has a sampler, a shape and a
+        transform too. The value goes by the name ``"value"``. A joint distribution is a vector of
+        its flattened parts, which the model gets as deterministic variables, ``name_part``.
     random : callable or tf.Tensor, optional
         The sampler, for predictions. A function of parameters, data and ``size`` (the shape to
         draw) that draws with ``numpy.random``; it gets parameters and data by name as it asks for
@@ -90,8 +91,9 @@ class TFDensity(pm.Continuous):
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
-        tensor, as far as it is known. Without a start value, sampling starts at zero, at the
-        transform's image of zero, or in the middle of a simplex.
+        tensor, as far as it is known, or the batch and event shape of `distribution`, whose default
+        bijector is the default transform. ``transform=None`` is none. Without a start value,
+        sampling starts at zero, at the transform's image of zero, or in the middle of a simplex.
 
     Raises
     ------

@@ -12,7 +12,8 @@ from test_examples import load_example
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md"] + [
-    f"docs/{name}.md" for name in ("index", "declare", "sampling", "parallel", "cluster")
+    f"docs/{name}.md"
+    for name in ("index", "declare", "tensorflow_probability", "sampling", "parallel", "cluster")
 ]
 
 

@@ -352,7 +352,7 @@ LINKED = [
     "Dirichlet, batch, repeated",
     "CholeskyLKJ",
     "Sample",
-    "MaskedAutoregressiveFlow",
+    "RealNVP",
     "LinearGaussianStateSpaceModel",
     "HiddenMarkovModel",
     "JointDistributionNamedAutoBatched",
@@ -521,6 +521,16 @@ def test_a_variable_that_others_depend_on_costs_one_call_more():
     assert counted.number == 2
 
 
+def test_where_the_density_fails_it_is_minus_infinity():
+    case = CASES["InverseGamma"]._replace(build=lambda a: tfd.InverseGamma(2 * ONE, a))
+    point = {"a": np.array(-1.0), "x_bijector__": np.array(0.3)}
+    value, gradient = logp_dlogp(declare(case), point)
+    assert value == -np.inf
+    np.testing.assert_allclose(sorted(gradient), [0.0, 200.0])  # the prior of a has the other one
+    with pytest.raises(ValueError, match=r"TensorFlow failed at .*a=-1.*not a number"):
+        logp_dlogp(declare(case, errors="raise"), point)
+
+
 @pytest.mark.parametrize("name", ["Gamma", "Dirichlet", "InverseGamma", "JointDistributionNamed"])
 def test_prior_draws_have_the_distribution_and_its_transform(name):
     parameter = 2 * np.ones(3 if name == "Dirichlet" else ())
@@ -551,7 +561,7 @@ def test_posterior_of_a_variance(sample):
         )
         pm.Normal("y", 0.0, variance**0.5, observed=y)
         options = {"cores": 1, "return_inferencedata": True} if sample is pm.sample else {}
-        trace = sample(draws=1000, tune=500, chains=2, random_seed=1, progressbar=False, **options)
+        trace = sample(draws=600, tune=400, chains=2, random_seed=1, progressbar=False, **options)
     # The marginal of the shape by quadrature, and the mean of the variance given each of them.
     grid = np.linspace(1.0, 5.0, 400)
     n, squares = len(y), np.sum(y**2) / 2
@@ -561,9 +571,10 @@ def test_posterior_of_a_variance(sample):
     weight /= weight.sum()
     means = (2.0 + squares) / (grid + n / 2 - 1)
     draws = trace.posterior["variance"].values.ravel()
-    assert abs(draws.mean() - weight @ means) < 0.1 * draws.std()
+    # About four standard errors, for 400 or more effective draws.
+    assert abs(draws.mean() - weight @ means) < 0.2 * draws.std()
     shapes = trace.posterior["shape"].values.ravel()
-    assert abs(shapes.mean() - weight @ grid) < 0.12 * shapes.std()
+    assert abs(shapes.mean() - weight @ grid) < 0.2 * shapes.std()
 
 
 # -- joint distributions ------------------------------------------------------------------------
