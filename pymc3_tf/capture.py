@@ -123,6 +123,22 @@ def capture(
     return _capture_tensors(result, fixed, how, labels)
 
 
+def trace(function: Callable[..., Any], inputs: Sequence[Input], name: str) -> Any:
+    """Return what a function says of symbolic tensors, which need not be tensors."""
+    if not tf.executing_eagerly():
+        with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(_SCOPE):
+            placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
+            return _returned(function, inputs, placeholders, name)
+    found: List[Any] = []
+
+    def build(*arguments: tf.Tensor) -> None:
+        found.append(_returned(function, inputs, arguments, name))
+
+    signature = [tf.TensorSpec(i.shape, i.dtype) for i in inputs]
+    tf.function(build, autograph=False).get_concrete_function(*signature)
+    return found[0]
+
+
 class _How(NamedTuple):
     """The options of ``capture``."""
 
@@ -311,7 +327,7 @@ def _capture_tensors(
             graph_def, specs, arguments, outs, gradients, structure=structure, cluster=cluster
         )
     values = _variable_values(graph_def, parameters, graph, how.session, name)
-    _freeze_shapes(graph_def, graph)
+    _freeze_shapes(graph_def, graph, {})
     graph_def = freeze(graph_def, values, roots, name)
     _check_compilation(graph_def, how)
     return assemble(
@@ -463,13 +479,12 @@ def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
 # -- functions --------------------------------------------------------------------------------
 
 
-def _call(
+def _returned(
     function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
 ) -> Any:
-    """Return what the function returns, nested as it may be, after checking that it is tensors."""
     try:
         given = {i.key: t for i, t in zip(inputs, tensors) if isinstance(i.key, str)}
-        result = tf.nest.map_structure(_value_of, call_by_name(function, given))
+        return call_by_name(function, given)
     except (DeclarationError, DeclarationTypeError):
         raise
     except (AssertionError, TypeError, ValueError, tf.errors.OpError) as error:
@@ -480,6 +495,13 @@ def _call(
         raise DeclarationError(
             f"{name} could not be traced with ({described}): {type(error).__name__}: {error}"
         ) from error
+
+
+def _call(
+    function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
+) -> Any:
+    """Return what the function returns, nested as it may be, after checking that it is tensors."""
+    result = tf.nest.map_structure(_value_of, _returned(function, inputs, tensors, name))
     for output in tf.nest.flatten(result):
         if not isinstance(output, tf.Tensor):
             raise DeclarationTypeError(
@@ -531,6 +553,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
     values, labels = _captured_values(graph_def, concrete.graph.captures, known)
+    _freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
     graph_def = freeze(graph_def, values, roots, name)
     _check_compilation(graph_def, how)
     return assemble(
@@ -796,13 +819,18 @@ def _type_of(tensor: tf.Tensor) -> Tuple[tf.DType, tf.TensorShape]:
     return tensor.dtype.base_dtype, tensor.shape
 
 
-def _freeze_shapes(graph_def: Any, graph: tf.Graph) -> None:
+def _freeze_shapes(graph_def: Any, graph: tf.Graph, shapes: Mapping[str, Any]) -> None:
     """Replace the shapes of variables by constants: the conversion leaves them behind."""
     for node in graph_def.node:
         if node.op == "VariableShape":
             handle = graph.get_operation_by_name(node.name).inputs[0]
+            while handle.op.type in ("While", "StatelessWhile", "Identity"):
+                # A loop hands on what it captured, and TensorFlow may not say what that is.
+                handle = handle.op.inputs[handle.value_index]
             dtype = tf.as_dtype(node.attr["out_type"].type).as_numpy_dtype
-            _make_constant(node, np.array(_type_of(handle)[1].as_list(), dtype))
+            shape = shapes.get(handle.op.name)
+            shape = _type_of(handle)[1].as_list() if shape is None else shape
+            _make_constant(node, np.array(shape, dtype))
 
 
 class _Values:

@@ -18,12 +18,20 @@ from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf import runtime
+from pymc3_tf.bijectors import BijectorTransform, transform_of
 from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
 from pymc3_tf.devices import checked_device
+from pymc3_tf.distributions import (
+    DistributionLogProb,
+    DistributionSample,
+    Part,
+    Traits,
+    joint_data_text,
+)
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Entries, Given, feed_for, given_by
+from pymc3_tf.feeds import Entries, Given, feed_for, given_by, pairs_of
 from pymc3_tf.op import apply, bind_constants
-from pymc3_tf.predictive import DistributionLogProb, DistributionSample, Sampler
+from pymc3_tf.predictive import Sampler
 from pymc3_tf.program import Feed, Program
 
 
@@ -56,8 +64,9 @@ class TFDensity(pm.Continuous):
         If the value is among them, the variable is observed.
     distribution : callable, optional
         In place of `logp`: a function of the parameters and data that returns a distribution of
-        TensorFlow Probability, or such a distribution itself. It has a sampler too. The value goes
-        by the name ``"value"``.
+        TensorFlow Probability, or such a distribution itself. It has a sampler, a shape and a
+        transform too. The value goes by the name ``"value"``. A joint distribution is a vector of
+        its flattened parts, which the model gets as deterministic variables, ``name_part``.
     random : callable or tf.Tensor, optional
         The sampler, for predictions. A function of parameters, data and ``size`` (the shape to
         draw) that draws with ``numpy.random``; it gets parameters and data by name as it asks for
@@ -82,8 +91,9 @@ class TFDensity(pm.Continuous):
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
-        tensor, as far as it is known. Without a start value, sampling starts at zero, at the
-        transform's image of zero, or in the middle of a simplex.
+        tensor, as far as it is known, or the batch and event shape of `distribution`, whose default
+        bijector is the default transform. ``transform=None`` is none. Without a start value,
+        sampling starts at zero, at the transform's image of zero, or in the middle of a simplex.
 
     Raises
     ------
@@ -123,6 +133,9 @@ class TFDensity(pm.Continuous):
         logp, kwargs["random"] = _sources(
             logp, kwargs.pop("distribution", None), kwargs.get("random")
         )
+        if isinstance(logp, DistributionLogProb):
+            data = [value for _, value in pairs_of(feed_dict, "feed_dict")]
+            _refuse_structures([*data, kwargs.get("observed")])
         # One private copy of the data serves TensorFlow, Theano and PyMC3.
         feeds = given_by(feed_dict, "feed_dict", masked=True)
         feeds = [g._replace(source=_private(g.source)) for g in feeds]
@@ -156,6 +169,11 @@ class TFDensity(pm.Continuous):
             variable.observations = variable.tag.test_value = source = kwargs["observed"].data
         if value is not None:
             variable.distribution.fed.append(Given(value, source, "value"))
+        for part in variable.distribution.parts:
+            # Names of tensors that users know: of the parts of a joint distribution.
+            end = part.start + int(np.prod(part.shape))
+            tensor = variable[part.start : end].reshape(part.shape, ndim=len(part.shape))
+            pm.Deterministic(f"{name}_{part.name}", tensor)
         return variable
 
     def __init__(
@@ -172,7 +190,7 @@ class TFDensity(pm.Continuous):
         device: Optional[str] = None,
         errors: str = "divergence",
         shape: Any = None,
-        transform: Any = None,
+        transform: Any = "auto",
         testval: Any = None,
         initval: Any = None,
         _data: Any = None,
@@ -199,6 +217,17 @@ class TFDensity(pm.Continuous):
             source=logp, session=session, jit_compile=jit_compile
         )
         dtype, declared = tensor_spec(logp, self.value)
+        self.parts: Sequence[Part] = ()
+        is_default, traits = isinstance(transform, str) and transform == "auto", None
+        transform = None if is_default else transform
+        if isinstance(logp, DistributionLogProb):
+            logp.observed = _data is not None
+            if _data is None:
+                traits = logp.traits([_input(g, known=True) for g in self.given])
+                self.parts = traits.parts
+                shape = _distribution_shape(traits, shape)
+                if _named:
+                    _check_continuous(traits, is_default)
         if shape is None:
             shape = () if declared is None or None in declared else declared
         if _data is None and dtype is not None and not tf.as_dtype(dtype).is_floating:
@@ -209,11 +238,15 @@ class TFDensity(pm.Continuous):
         super().__init__(
             shape, dtype=_value_dtype(dtype), defaults=(), transform=transform, **kwargs
         )
+        if traits is not None and is_default:
+            bijector = traits.bijector
+            transform = transform_of(bijector) if bijector else self._bijector_transform()
+            self.transform = transform
         # An attribute on all versions of PyMC3, though the name of the argument changed.
         self.testval = initval if initval is not None else testval
         if self.testval is None:
             self.testval = _start(tuple(self.shape), transform)
-        if transform is not None:
+        if transform is not None and not isinstance(transform, BijectorTransform):
             _check_jacobian(transform, len(self.shape))
         self._programs: Dict[Any, Program] = {}
         if _data is None:
@@ -222,13 +255,20 @@ class TFDensity(pm.Continuous):
         else:
             self.program = self._capture(_static_shape(_data), _test_value(_data))
         self._sampler: Optional[Sampler] = None
+        self._undrawn = ""
         if random is not None:
             inputs = [_input(g) for g in self.given]
             self._sampler = Sampler(random, inputs, len(parameters), session)
             tests = [_test_value(g.source) for g in self.given]
             if all(test is not None for test in tests):
                 drawn = self.shape if _data is None else np.shape(_test_value(_data))
-                self._sampler.check(tests, drawn)
+                try:
+                    self._sampler.check(tests, drawn)
+                except DeclarationError as error:
+                    if not isinstance(random, DistributionSample):
+                        raise
+                    # Its log density is of use without draws, which not all distributions have.
+                    self._sampler, self._undrawn = None, f" ({error})"
 
     def logp(self, value: Any) -> tt.TensorVariable:
         """Calculate the log density.
@@ -251,6 +291,10 @@ class TFDensity(pm.Continuous):
             For a joint density of several elements inside of another distribution: ``pm.Bound`` and
             ``pm.Mixture`` would count it once for each element.
         """
+        if isinstance(self.transform, BijectorTransform):
+            # PyMC3 adds the Jacobian determinant, which has the shape of the log density.
+            known = self.transform.logp(value)
+            return self._apply(value, summed=False) if known is None else known
         logp = self._apply(value, summed=False)
         missing = tt.as_tensor_variable(value).ndim - logp.ndim
         if self.value is None or missing <= 0:
@@ -293,9 +337,9 @@ class TFDensity(pm.Continuous):
         """
         if self._sampler is None:
             raise ValueError(
-                "this TFDensity has no sampler, so it has no prior or posterior predictive draws. "
-                "Declare it with random=lambda mu, size: np.random.normal(mu, 1.0, size) or with "
-                "distribution=, or leave it out with var_names=[...]."
+                f"this TFDensity has no sampler{self._undrawn}, so it has no prior or posterior "
+                "predictive draws. Declare it with random=lambda mu, size: np.random.normal(mu, "
+                "1.0, size) or with distribution=, or leave it out with var_names=[...]."
             )
         values = iter(draw_values(self._variables, point=point, size=size))
         every = [next(values) if isinstance(g.source, Variable) else g.source for g in self.given]
@@ -395,19 +439,35 @@ class TFDensity(pm.Continuous):
                 "in the process in which it was declared."
             )
         value = [] if self.value is None else [Input(self.value, self.dtype, shape, "value")]
-        variables = [g for g in self.given if isinstance(g.source, Variable)]
-        arrays = [g for g in self.given if not isinstance(g.source, Variable)]
-        inputs = [_input(g) for g in variables + arrays]
-        program = capture(inputs=value + inputs, **self._source).on(self._device)
+        program = self._captured(self._source["source"], value).on(self._device)
         program = program.with_fallback(-np.inf if self._errors == "divergence" else np.nan)
-        free = len(value) + len(variables)
-        program = program.bind(
-            {spec.node: g.source for spec, g in zip(program.inputs[free:], arrays)}
-        )
+        variables = [g for g in self.given if isinstance(g.source, Variable)]
         tests = ([test_value] if value else []) + [_test_value(g.source) for g in variables]
         # Without a test value, it is a component of a mixture: its value may broadcast.
         shape = (None,) * len(shape or ()) if test_value is None else np.shape(test_value)
         return _checked(program, shape if value else None, tests)
+
+    def _captured(self, source: Any, value: List[Input], **options: Any) -> Program:
+        """Capture a function of the value, the parameters and the data, which is bound."""
+        assert self._source is not None
+        variables = [g for g in self.given if isinstance(g.source, Variable)]
+        arrays = [g for g in self.given if not isinstance(g.source, Variable)]
+        inputs = value + [_input(g) for g in variables + arrays]
+        program = capture(inputs=inputs, **{**self._source, "source": source, **options})
+        free = len(value) + len(variables)
+        return program.bind({s.node: g.source for s, g in zip(program.inputs[free:], arrays)})
+
+    def _bijector_transform(self) -> BijectorTransform:
+        """Return the default bijector of a distribution as a transform."""
+        assert self._source is not None
+        logp = self._source["source"]
+        x = Input(self.value, self.dtype, tuple(int(n) for n in self.shape), "value")
+        known = [_input(g, known=True) for g in self.given]
+        z = x._replace(shape=logp.unconstrained_shape(x, known))
+        inverse = self._captured(logp.inverse(z.shape), [x], draws=True).on(self._device)
+        density = self._captured(logp.unconstrained(x.shape), [z]).on(self._device)
+        fails = (0.0, -np.inf, 0.0) if self._errors == "divergence" else (np.nan,) * 3
+        return BijectorTransform(density.with_fallback(*fails), inverse, self._variables)
 
 
 def _sources(logp: Any, distribution: Any, random: Any) -> Tuple[Any, Any]:
@@ -425,8 +485,47 @@ def _sources(logp: Any, distribution: Any, random: Any) -> Tuple[Any, Any]:
     return logp, DistributionSample(distribution) if random is None else random
 
 
-def _input(given: Given) -> Input:
-    return Input(given.key, str(given.source.dtype), _static_shape(given.source), given.argument)
+def _input(given: Given, known: bool = False) -> Input:
+    test_value = _test_value(given.source) if known else None
+    shape = _static_shape(given.source) if test_value is None else np.shape(test_value)
+    return Input(given.key, str(given.source.dtype), shape, given.argument)
+
+
+def _refuse_structures(data: List[Any]) -> None:
+    """Refuse data for a joint distribution that come as its samples do."""
+    for value in data:
+        ragged = isinstance(value, (list, tuple)) and len(set(map(np.shape, value))) > 1
+        if isinstance(value, dict) or hasattr(value, "_fields") or ragged:
+            raise DeclarationError(joint_data_text("a joint distribution"))
+
+
+def _distribution_shape(traits: Traits, shape: Any) -> Any:
+    """Return the shape of a free variable, which may repeat the distribution's own."""
+    if shape is None:
+        if traits.shape is None:
+            raise DeclarationError(
+                f"TensorFlow does not know the shape of {traits.label}. Give shape=, its batch "
+                "shape and event shape."
+            )
+        return traits.shape
+    given, own = tuple(np.atleast_1d(shape)) if np.ndim(shape) else (shape,), traits.shape
+    if own is not None and (given[len(given) - len(own) :] != own or traits.parts and given != own):
+        raise DeclarationError(
+            f"shape is {given}, and {traits.label} has the batch and event shape {own}. Leave "
+            "shape out, or give one that ends with it: the dimensions before are independent "
+            "repetitions."
+        )
+    return shape
+
+
+def _check_continuous(traits: Traits, is_default: bool) -> None:
+    """Refuse a free variable that is discrete."""
+    if traits.integers or traits.discrete and is_default:
+        raise DeclarationTypeError(
+            f"{traits.label} is discrete, or has no default bijector, and TFDensity is continuous. "
+            "Give it data, or sum it out of the model, as tfd.MixtureSameFamily does. If it is "
+            "continuous on all real numbers, say transform=None."
+        )
 
 
 def _find_value(
@@ -507,7 +606,8 @@ def _value_dtype(dtype: Optional[str]) -> str:
 
 def _start(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
     """Return zero, or where a transform sends zero: a point inside of the support."""
-    zeros = np.zeros(shape, theano.config.floatX)
+    of_bijector = isinstance(transform, BijectorTransform)
+    zeros = np.zeros(transform.shape if of_bijector else shape, theano.config.floatX)
     if transform is None:
         return zeros
     # Through test values, because the bounds may be variables of the model.

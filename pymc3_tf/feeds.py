@@ -29,11 +29,8 @@ class Given(NamedTuple):
         return label_of(self.key)
 
 
-def given_by(entries: Optional[Entries], argument: str, masked: bool = False) -> List[Given]:
-    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
-
-    Masked arrays stay what they are if they are allowed.
-    """
+def pairs_of(entries: Optional[Entries], argument: str) -> List[Tuple[Any, Any]]:
+    """Return ``params`` or ``feed_dict`` as pairs, after checking that it is made of them."""
     if entries is None:
         return []
     pairs: Any = list(entries.items()) if isinstance(entries, Mapping) else entries
@@ -44,14 +41,21 @@ def given_by(entries: Optional[Entries], argument: str, masked: bool = False) ->
             f"{argument}={{tensor_or_argument_name: value}}, or a list of pairs of them."
         )
     # tensor.ref() is how TensorFlow 2 makes a key of a tensor.
-    keys = [key.deref() if hasattr(key, "deref") else key for key, _ in pairs]
+    return [(key.deref() if hasattr(key, "deref") else key, value) for key, value in pairs]
+
+
+def given_by(entries: Optional[Entries], argument: str, masked: bool = False) -> List[Given]:
+    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
+
+    Masked arrays stay what they are if they are allowed.
+    """
     return [
         Given(
             key,
             value if masked and np.ma.is_masked(value) else _source(value, key, argument),
             argument,
         )
-        for key, (_, value) in zip(keys, pairs)
+        for key, value in pairs_of(entries, argument)
     ]
 
 

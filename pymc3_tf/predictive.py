@@ -6,7 +6,6 @@ generator, the one that PyMC3 seeds.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import dill
@@ -14,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf import runtime
-from pymc3_tf.arguments import arguments_of, call_by_name, signature_of
+from pymc3_tf.arguments import arguments_of
 from pymc3_tf.capture import Input, capture, variable_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.program import Program
@@ -254,67 +253,3 @@ class _SeededDraws:
             self._program(0)
         inputs = [i._replace(key=None) for i in self._inputs]
         return {**self.__dict__, "_source": None, "_session": None, "_inputs": inputs}
-
-
-class _OfDistribution:
-    """A function of the arguments of ``distribution`` and of some before them."""
-
-    arguments: Tuple[str, ...] = ()
-
-    def __init__(self, distribution: Any) -> None:
-        self._distribution = distribution
-        parameters = []
-        if not _is_distribution(distribution):
-            for name in arguments_of(distribution, "distribution").names:
-                if name in ("value", "size", "seed"):
-                    raise DeclarationError(
-                        f"distribution has an argument named {name!r}, a name that is taken. "
-                        "Rename it, in params too."
-                    )
-            parameters = list(signature_of(distribution).parameters.values())
-        # This one takes them all by name, whatever kind they are there.
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters = [
-            p.replace(kind=kind) if p.kind == p.POSITIONAL_ONLY else p for p in parameters
-        ]
-        own = [inspect.Parameter(name, kind) for name in self.arguments]
-        self.__signature__ = inspect.Signature(own + parameters)
-
-    def of(self, **given: Any) -> Any:
-        """Return the distribution."""
-        found = self._distribution
-        if not _is_distribution(found):
-            found = call_by_name(found, given)
-        if not _is_distribution(found):
-            raise DeclarationTypeError(
-                f"distribution returned {type(found).__name__}. Return a distribution of "
-                "TensorFlow Probability, such as tfd.Normal(mu, sigma)."
-            )
-        return found
-
-
-def _is_distribution(source: Any) -> bool:
-    return hasattr(source, "log_prob") and hasattr(source, "sample")
-
-
-class DistributionLogProb(_OfDistribution):
-    """The log density of a distribution of TensorFlow Probability, as a function."""
-
-    arguments = ("value",)
-
-    def __call__(self, value: tf.Tensor, **given: tf.Tensor) -> tf.Tensor:
-        """Return the log density of the value."""
-        return self.of(**given).log_prob(value)
-
-
-class DistributionSample(_OfDistribution):
-    """The draws of a distribution of TensorFlow Probability, as a function."""
-
-    arguments = ("size", "seed")
-
-    def __call__(self, size: tf.Tensor, seed: tf.Tensor, **given: tf.Tensor) -> tf.Tensor:
-        """Return a draw of shape ``size``."""
-        distribution = self.of(**given)
-        own = tf.concat([distribution.batch_shape_tensor(), distribution.event_shape_tensor()], 0)
-        repeated = max(size.shape[0] - own.shape[0], 0)
-        return distribution.sample(size[:repeated], seed=seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import re
 from functools import cached_property
@@ -332,12 +333,16 @@ class Program:
             )
         return dataclasses.replace(self, device=device)
 
-    def with_fallback(self, value: float) -> Program:
-        """Return the program with a value where TensorFlow fails; its gradients are zero there.
+    def with_fallback(self, *values: float) -> Program:
+        """Return the program with values where TensorFlow fails; its gradients are zero there.
 
-        Outputs that are NaN count as failures. With NaN as the value, failures are errors.
+        There is one value for each output, or one for all. Outputs that are NaN count as failures,
+        unless their value is zero. With NaN as the value, failures are errors.
         """
-        outputs = [dataclasses.replace(spec, fallback=value) for spec in self.outputs]
+        outputs = [
+            dataclasses.replace(spec, fallback=value)
+            for spec, value in zip(self.outputs, itertools.cycle(values))
+        ]
         return dataclasses.replace(self, outputs=tuple(outputs))._with_fallbacks()
 
     def _with_fallbacks(self) -> Program:

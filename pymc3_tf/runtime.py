@@ -107,6 +107,7 @@ class _Graph(NamedTuple):
     graph_def: Any
     inputs: List[str]
     outputs: List[str]
+    unoptimized: Any
 
 
 def _prepare(program: Program, jit_compile: bool) -> _Graph:
@@ -124,7 +125,7 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
             run = tf.function(run, autograph=False, jit_compile=True)
         outputs = run(*ensured, *[_resident(feed) for feed in program.feeds])
     names = [t.name for t in inputs], [t.name for t in outputs]
-    graph_def = graph.as_graph_def()
+    graph_def = unoptimized = graph.as_graph_def()
     if jit_compile:
         # XLA compiles loops and conditions as they are, and not what they would be lowered to.
         lower_control_flow(graph_def, False)
@@ -136,7 +137,7 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
             graph_def = optimize(graph_def, [*names[0], *names[1]])
         except tf.errors.OpError:
             pass  # as a session does: the graph as it was is slower, and as right
-    return _Graph(graph_def, *names)
+    return _Graph(graph_def, *names, unoptimized)
 
 
 class _GraphSession:
@@ -186,10 +187,13 @@ class _GraphSession:
 
     def make_callable(self, graph: _Graph) -> Callable[..., List[Any]]:
         """Import a graph, and return the fastest call of it that the installed TensorFlow has."""
+        names = graph.inputs + graph.outputs
         with self.graph.as_default():
-            tensors = tf.import_graph_def(
-                graph.graph_def, return_elements=graph.inputs + graph.outputs, name="function"
-            )
+            try:
+                tensors = tf.import_graph_def(graph.graph_def, None, names, "function")
+            except ValueError:
+                # An op that TensorFlow cannot build without the shapes that the optimizer dropped.
+                tensors = tf.import_graph_def(graph.unoptimized, None, names, "function")
         inputs, outputs = tensors[: len(graph.inputs)], tensors[len(graph.inputs) :]
         make = getattr(self.session, "_make_callable_from_options", None)
         if make is None or self.cluster:

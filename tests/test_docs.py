@@ -12,7 +12,16 @@ from test_examples import load_example
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md"] + [
-    f"docs/{name}.md" for name in ("index", "declare", "sources", "sampling", "parallel", "cluster")
+    f"docs/{name}.md"
+    for name in (
+        "index",
+        "declare",
+        "sources",
+        "tensorflow_probability",
+        "sampling",
+        "parallel",
+        "cluster",
+    )
 ]
 
 

@@ -204,7 +204,8 @@ def test_multivariate_distribution():
 
 def test_distribution_without_parameters():
     with pm.Model() as model:
-        pm.TFDensity("x", distribution=tfd.Gamma(np.float64(3), np.float64(2)), testval=1.0)
+        gamma = tfd.Gamma(np.float64(3), np.float64(2))
+        pm.TFDensity("x", distribution=gamma, testval=1.0, transform=None)
         pm.Gamma("builtin", 3, 2, testval=1.0, transform=None)
     point = {"x": 0.7, "builtin": 0.7}
     np.testing.assert_allclose(model.x.logp(point), model.builtin.logp(point))
