@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf import factorizations, grappler
+from pymc3_tf.program import define_functions, name_functions
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -146,6 +147,8 @@ def _inline(function: Any) -> Callable[..., Any]:
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     graph_def = grappler.optimize(graph_def, [*inputs, *outputs], ["function"])
+    name_functions(graph_def)
+    define_functions(graph_def)
     functions = factorizations.substitute(graph_def)
     # Placeholders are left out, since XLA cannot compile them even where they stand unused.
     nodes = [node for node in graph_def.node if node.name not in inputs]

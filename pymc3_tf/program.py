@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context as tf_context
 
 from pymc3_tf.cluster import Cluster
 from pymc3_tf.exceptions import DeclarationError, LibraryError
@@ -842,7 +843,7 @@ def assemble(
     graph_def.node.extend(new_nodes)
     rewire(graph_def, replaced)
     prune(graph_def, [n.name for n in new_nodes if n.op == "Identity"], [s.node for s in inputs])
-    _name_functions(graph_def)
+    name_functions(graph_def)
     return Program(
         graph_def=graph_def.SerializeToString(deterministic=True),
         inputs=tuple(inputs),
@@ -913,7 +914,7 @@ def prune(graph_def: Any, roots: Sequence[str], keep: Sequence[str] = ()) -> Non
     graph_def.CopyFrom(pruned)
 
 
-def _name_functions(graph_def: Any) -> None:
+def name_functions(graph_def: Any) -> None:
     """Give functions names that no other program has: in a process, TensorFlow wants them unique.
 
     It makes further functions of them, named after them, when it differentiates loops.
@@ -935,6 +936,17 @@ def _name_functions(graph_def: Any) -> None:
                 called = [attr.func] if attr.HasField("func") else attr.list.func
                 for func in called:
                     func.name = names.get(func.name, func.name)
+
+
+def define_functions(graph_def: Any) -> None:
+    """Define a graph's functions for good: those that an import defines can go while they are used.
+
+    For graphs that become part of a function of eager mode. The names have to be unique.
+    """
+    context = tf_context.context()
+    for function in graph_def.library.function:
+        if not context.has_function(function.signature.name):
+            context.add_function_def(function)
 
 
 def _ordered(graph_def: Any) -> List[Any]:

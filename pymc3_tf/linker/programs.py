@@ -11,7 +11,7 @@ from scipy.interpolate import PPoly
 
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, resident, tf_funcify
 from pymc3_tf.op import TensorFlowOp
-from pymc3_tf.program import Program, TensorSpec
+from pymc3_tf.program import Program, TensorSpec, define_functions
 
 
 @tf_funcify.register(TensorFlowOp)
@@ -61,6 +61,7 @@ def _ensured(x: Any, spec: TensorSpec) -> Any:
 
 
 def _build(program: Program, xs: Sequence[Any], data: Mapping[int, Any]) -> List[Any]:
+    define_functions(tf.compat.v1.GraphDef.FromString(program.graph_def))
     nodes = [spec.node for spec in program.inputs] + [feed.node for feed in program.feeds]
     feeds = [data.get(id(feed.array), feed.array) for feed in program.feeds]
 
