@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import multiprocessing
 import os
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -32,10 +32,12 @@ _failures: Dict[str, _Failures] = {}
 _ignored = contextvars.ContextVar("ignored", default=False)
 
 
-def describe(labels: Sequence[str], values: Sequence[np.ndarray]) -> str:
-    """Return the values of inputs in words."""
+def describe(labels: Sequence[Optional[str]], values: Sequence[np.ndarray]) -> str:
+    """Return the values of inputs in words, except for those without a label."""
     texts = []
     for label, value in zip(labels, values):
+        if label is None:
+            continue
         if value.ndim == 0:
             text = f"{value:.6g}"
         elif value.size > _PRINTED:

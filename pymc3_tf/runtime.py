@@ -232,7 +232,10 @@ class Function:
             self.plain = _prepare(one, False)
         self.nodes = [spec.node for spec in program.outputs]
         self._inputs, self._outputs = program.inputs, program.outputs
-        self._labels = [spec.label for spec in program.inputs]
+        # For texts, in which upstream gradients would tell nobody anything.
+        self._labels = [
+            None if spec.node.startswith("cotangent_") else spec.label for spec in program.inputs
+        ]
         self._shapes_of_feeds = {feed.node: feed.array.shape for feed in program.feeds}
         self._graph_key = program.graph_key
         # Log densities have to be numbers. Gradients fall back to zero, only where those do not.

@@ -9,7 +9,7 @@ import tensorflow as tf
 import theano.tensor as tt
 from conftest import declare, logp_dlogp_function
 
-from pymc3_tf import TensorFlowOp, failures
+from pymc3_tf import TensorFlowOp, failures, runtime
 from pymc3_tf.exceptions import DeclarationError, EvaluationError
 
 DATA = np.array([0.5, -0.3, 1.2])
@@ -181,6 +181,14 @@ def test_op_raises_with_the_values_of_its_inputs():
     text = r"TensorFlow failed at x = array of shape \(20,\) from -1 to 1: assertion failed"
     with pytest.raises(EvaluationError, match=text):
         op(tt.constant(np.linspace(-1, 1, 20))).eval()
+
+
+def test_text_of_a_failing_gradient_leaves_upstream_gradients_out():
+    op = TensorFlowOp(lambda s: asserted(tf.zeros([2], tf.float64), s), [tf.TensorSpec([], "f8")])
+    program = op.program.vjp()
+    assert len(program.inputs) == 2
+    with pytest.raises(EvaluationError, match="TensorFlow failed at s = -1: assertion failed"):
+        runtime.evaluate(program, [-1.0, np.ones(2)])
 
 
 def test_errors_is_one_of_two(regime):
