@@ -6,8 +6,10 @@ are what its draws are turned into.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Any, Callable, Dict, List, Sequence
+import logging
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import numpy as np
 import pymc3 as pm
@@ -121,6 +123,18 @@ class UnconstrainedModel:
         ]
 
 
+@contextlib.contextmanager
+def _without_errors_logged() -> Iterator[None]:
+    # TensorFlow logs pages about what it cannot vectorize.
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 class _Batch:
     """A linked graph, evaluated at many positions in one call."""
 
@@ -138,7 +152,8 @@ class _Batch:
             )
 
         try:
-            self._many = trace(tf.vectorized_map)
+            with _without_errors_logged():
+                self._many = trace(tf.vectorized_map)
         except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
             # Not every op can be vectorized.
             dtypes = tuple(output.dtype for output in linked.graph.outputs)

@@ -353,6 +353,7 @@ LINKED = [
     "CholeskyLKJ",
     "Sample",
     "RealNVP",
+    "MaskedAutoregressiveFlow",
     "LinearGaussianStateSpaceModel",
     "HiddenMarkovModel",
     "JointDistributionNamedAutoBatched",
@@ -380,6 +381,18 @@ def test_the_same_numbers_in_the_one_program_of_the_model(name):
     np.testing.assert_allclose(value, expected, rtol=1e-9)
     expected_gradient = linked.vector(function.array_to_dict(expected_gradient))
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-8, atol=1e-10)
+
+
+def test_flow_with_a_loop_is_sampled_as_one_program(caplog):
+    distribution = masked_flow(np.float64(0.4))
+    with pm.Model() as model:
+        pm.TFDensity("x", distribution=distribution)
+    idata = pymc3_tf.sample(500, tune=300, chains=2, model=model, progressbar=False, random_seed=3)
+    assert not [m for m in caplog.messages if "pfor" in m]
+    # What the flow maps from is normal with a mean of 0.4.
+    base = distribution.bijector.inverse(idata.posterior["x"].values.reshape(-1, 3)).numpy()
+    np.testing.assert_allclose(base.mean(0), 0.4, atol=0.15)
+    np.testing.assert_allclose(base.std(0), 1.0, rtol=0.12)
 
 
 BUILTINS = {
