@@ -491,6 +491,27 @@ def _watchdog() -> Iterator[None]:
             signal.signal(signal.SIGALRM, handler)
 
 
+@functools.lru_cache(1)
+def _start_tensorflow() -> None:
+    """Run a session once before the first fork.
+
+    TensorFlow before 2.14 starts a thread when it is loaded, and waits for its end with the first
+    session. In a forked child that thread's memory may be another thread's by then, whose end the
+    child would wait for forever.
+    """
+    with tf.Graph().as_default() as graph:
+        one = tf.constant(1.0)
+    config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1, device_count={"GPU": 0})
+    with tf.compat.v1.Session(graph=graph, config=config) as session:
+        session.run(one)
+
+
+def _before_fork() -> None:
+    # In a forked child it would be too late.
+    if not _fork_depth:
+        _start_tensorflow()
+
+
 def _after_fork_in_child() -> None:
     global _lock, _fork_depth, _functions, _sessions
     _lock = threading.RLock()
@@ -502,7 +523,7 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 
 
 @atexit.register
