@@ -19,7 +19,7 @@ from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf import runtime
 from pymc3_tf.bijectors import BijectorTransform, transform_of
-from pymc3_tf.capture import Input, Shape, Source, capture, find_value, same_key, tensor_spec
+from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
 from pymc3_tf.distributions import (
     DistributionLogProb,
@@ -30,6 +30,8 @@ from pymc3_tf.distributions import (
 )
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import Entries, Given, feed_for, given_by, pairs_of
+from pymc3_tf.graphs import Shape
+from pymc3_tf.keys import Source, find_value, same_key, tensor_spec
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.predictive import Sampler
 from pymc3_tf.program import Feed, Program

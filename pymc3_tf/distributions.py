@@ -15,7 +15,7 @@ import tensorflow as tf
 from pymc3_tf.arguments import arguments_of, call_by_name, signature_of
 from pymc3_tf.capture import Input, trace
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.program import Shape, static_shape
+from pymc3_tf.graphs import Shape, static_shape
 
 
 class Part(NamedTuple):

@@ -8,9 +8,9 @@ import numpy as np
 import theano.tensor as tt
 from theano.graph.basic import Constant, Variable
 
-from pymc3_tf.capture import label_of, variable_of
 from pymc3_tf.draws import drawn, evaluate_draws
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.keys import label_of, variable_of
 
 # What users write for ``params`` and ``feed_dict``. Not every key has a hash.
 Entries = Union[Mapping[Any, Any], Sequence[Tuple[Any, Any]]]

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf import factorizations, grappler
-from pymc3_tf.program import define_functions, name_functions
+from pymc3_tf.graphs import define_functions, name_functions
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17

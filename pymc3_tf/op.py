@@ -18,10 +18,12 @@ from theano.graph.basic import Apply, Constant
 
 from pymc3_tf import failures, runtime
 from pymc3_tf.arguments import arguments_of
-from pymc3_tf.capture import Input, capture, graph_tensor, tensors_of, variable_of
+from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.program import Program, TensorSpec, static_shape
+from pymc3_tf.graphs import static_shape
+from pymc3_tf.keys import graph_tensor, tensors_of, variable_of
+from pymc3_tf.program import Program, TensorSpec
 
 
 class TensorFlowOp(theano.graph.op.Op):

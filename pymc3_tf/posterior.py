@@ -12,11 +12,12 @@ import theano.tensor as tt
 from theano.graph.basic import Variable
 
 from pymc3_tf import runtime
-from pymc3_tf.capture import Input, capture, graph_tensor, needed, tensors_of
+from pymc3_tf.capture import Input, capture
 from pymc3_tf.density import TFDensity
 from pymc3_tf.draws import drawn, evaluate_draws
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import Given, given_by, values_at
+from pymc3_tf.keys import graph_tensor, needed, tensors_of
 from pymc3_tf.op import apply, as_list
 
 

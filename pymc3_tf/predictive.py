@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from pymc3_tf import runtime
 from pymc3_tf.arguments import arguments_of
-from pymc3_tf.capture import Input, capture, variable_of
+from pymc3_tf.capture import Input, capture
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.keys import variable_of
 from pymc3_tf.program import Program
 
 # From so many draws on, building a program for all of them at once pays.

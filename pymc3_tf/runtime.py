@@ -36,8 +36,9 @@ from tensorflow.core.protobuf import config_pb2
 
 from pymc3_tf import devices, failures
 from pymc3_tf.exceptions import EvaluationError
+from pymc3_tf.graphs import lower_control_flow
 from pymc3_tf.grappler import optimize
-from pymc3_tf.program import Feed, Program, TensorSpec, lower_control_flow
+from pymc3_tf.program import Feed, Program, TensorSpec
 
 # Seconds that building and the first call may take in a forked child, longer than any seen so far:
 # a thread of the parent that was inside TensorFlow at the fork can otherwise hang it forever.

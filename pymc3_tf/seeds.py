@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.exceptions import UnsupportedOpError
-from pymc3_tf.program import prune
+from pymc3_tf.graphs import prune
 
 
 class _Stateless(NamedTuple):
