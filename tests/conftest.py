@@ -1,7 +1,10 @@
 """What the tests share: data, ways of declaring one density, and counting TensorFlow calls."""
 
+import importlib.util
 import logging
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Theano without its C compiler, which takes minutes for what these tests run once. The example that
@@ -22,6 +25,7 @@ import theano.tensor as tt
 
 from pymc3_tf import runtime
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 REGIMES = ["placeholder", "ref_variable", "resource_variable", "function", "tf_function", "xla"]
 
 
@@ -124,3 +128,24 @@ def line():
     random = np.random.RandomState(42)
     x = random.uniform(0, 10, 50)
     return x, 0.5 * x - 2.3 + random.randn(50)
+
+
+def load_example(name):
+    """Import an example, which is no part of the package, by its path."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """Path of the op of the example in C++, compiled."""
+    assert shutil.which("g++"), "these tests compile an op: install g++"
+    return load_example("kepler").build(tmp_path_factory.mktemp("kepler"))
+
+
+@pytest.fixture(scope="session")
+def op(library):
+    """The eccentric anomaly, as a function of M and e by that op."""
+    return load_example("kepler").load(library)

@@ -13,8 +13,8 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
+from conftest import load_example
 from numpy.testing import assert_allclose
-from test_examples import load_example
 
 from pymc3_tf import TensorFlowOp, runtime
 from pymc3_tf.exceptions import (

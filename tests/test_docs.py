@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pymc3 as pm
 import pytest
-from test_examples import load_example
+from conftest import load_example
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md"] + [

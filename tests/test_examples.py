@@ -1,6 +1,5 @@
 """The examples of the documentation: their posteriors, predictions and what they leave on disk."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -16,19 +15,9 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
+from conftest import EXAMPLES, load_example
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special, stats
-
-EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
-
-
-def load_example(name):
-    """Import an example, which is no part of the package, by its path."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 robust_line = load_example("robust_line")
 line_2018 = load_example("line_2018")

@@ -16,10 +16,9 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import assert_same_model
+from conftest import EXAMPLES, assert_same_model, load_example
 from numpy.testing import assert_allclose
 from scipy import stats
-from test_examples import EXAMPLES, load_example
 from test_parallel import run, run_text
 
 import pymc3_tf
@@ -35,20 +34,6 @@ SAMPLING = {
     "draws": 10, "tune": 10, "chains": 2, "random_seed": [1, 2], "progressbar": False,
     "compute_convergence_checks": False,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """Path of the compiled op."""
-    assert shutil.which("g++"), "these tests compile an op: install g++"
-    return kepler.build(tmp_path_factory.mktemp("kepler"))
-
-
-@pytest.fixture(scope="module")
-def op(library):
-    """The op, as a function of M and e."""
-    eccentric_anomaly = kepler.load(library)
-    return lambda M, e: eccentric_anomaly(M, e)
 
 
 def by_bisection(M, e):

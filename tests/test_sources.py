@@ -522,6 +522,16 @@ def tensorflow_probability(d, p, q, tmp_path):
 
 
 @row
+def custom_op(d, p, q, eccentric_anomaly):
+    def log_density(y, p, q):
+        # On a circle the eccentric anomaly is the mean anomaly.
+        same = eccentric_anomaly(tf.reshape(p, [-1]), tf.zeros([], p.dtype))
+        return d.function(y, tf.reshape(same, p.shape), q)
+
+    pm.TFDensity("y", log_density, **given(d, p, q))
+
+
+@row
 def op_of_a_potential(d, p, q, tmp_path):
     op = pymc3_tf.TensorFlowOp(
         lambda p, q, y: {"density": {"log": d.function(y, p, q)}, "parameters": [p, q]},
@@ -533,13 +543,14 @@ def op_of_a_potential(d, p, q, tmp_path):
 
 @pytest.mark.parametrize("density", DENSITIES, ids=lambda d: d.function.__name__)
 @pytest.mark.parametrize("name", ROWS)
-def test_source(name, density, tmp_path):
+def test_source(name, density, request):
+    of_row = request.getfixturevalue("op" if name == "custom_op" else "tmp_path")
     value, gradient, product = expected(density)
     with pm.Model() as model:
         # Flat, so that the model has the density and nothing else.
         p = pm.Flat("p", shape=density.p.shape, testval=density.p)
         q = pm.Flat("q", testval=density.q)
-        ROWS[name](density, p, q, tmp_path)
+        ROWS[name](density, p, q, of_row)
     second = name != "custom_gradient"
     if not second:
         with pytest.raises(NotImplementedError, match="no second derivatives through"):
