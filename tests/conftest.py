@@ -148,4 +148,5 @@ def library(tmp_path_factory):
 @pytest.fixture(scope="session")
 def op(library):
     """The eccentric anomaly, as a function of M and e by that op."""
-    return load_example("kepler").load(library)
+    eccentric_anomaly = load_example("kepler").load(library)
+    return lambda M, e: eccentric_anomaly(M, e)
