@@ -19,8 +19,9 @@ import tensorflow as tf
 from pymc3_tf.exceptions import StartError
 from pymc3_tf.nuts import COLUMNS, Control, Program, State
 
-# Seconds of a turn, and of one call: together half of the time between two reports of progress.
-_TURN = 0.125
+# Seconds of a turn, and of one call: together a little less than half of the time between two
+# reports of progress, for calls end with whole leapfrog steps.
+_TURN = 0.12
 
 # Warmup as in Stan (reference manual, "HMC algorithm parameters").
 _INITIAL, _WINDOW, _FINAL = 75, 25, 50

@@ -184,7 +184,9 @@ def test_op_raises_with_the_values_of_its_inputs():
 
 
 def test_text_of_a_failing_gradient_leaves_upstream_gradients_out():
-    op = TensorFlowOp(lambda s: asserted(tf.zeros([2], tf.float64), s), [tf.TensorSpec([], tf.float64)])
+    op = TensorFlowOp(
+        lambda s: asserted(tf.zeros([2], tf.float64), s), [tf.TensorSpec([], tf.float64)]
+    )
     program = op.program.vjp()
     assert len(program.inputs) == 2
     with pytest.raises(EvaluationError, match="TensorFlow failed at s = -1: assertion failed"):
