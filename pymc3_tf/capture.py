@@ -6,16 +6,7 @@ Nothing here knows of Theano or PyMC3.
 
 from __future__ import annotations
 
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-)
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -41,7 +32,7 @@ from pymc3_tf.freezing import (
     stand_ins,
     variable_values,
 )
-from pymc3_tf.graphs import Shape, clean, node_of, prune, rewire, static_shape
+from pymc3_tf.graphs import Shape, clean, every_node, node_of, prune, rewire, static_shape
 from pymc3_tf.keys import (
     Source,
     graph_tensor,
@@ -423,9 +414,8 @@ _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
 def _check_ops(graph_def: Any, name: str) -> None:
-    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
     functions = {f.signature.name for f in graph_def.library.function}
-    for node in (node for body in bodies for node in body):
+    for node in every_node(graph_def):
         where = f"{name} uses {node.op} at the node {node.name!r}"
         if node.op in _PYTHON_OPS:
             raise UnsupportedOpError(

@@ -10,7 +10,7 @@ from tensorflow.python.framework import convert_to_constants, op_def_registry
 from tensorflow.python.util import deprecation
 
 from pymc3_tf.exceptions import MissingSessionError, UninitializedVariableError, UnsupportedOpError
-from pymc3_tf.graphs import called_functions, clean, lower_control_flow, node_of
+from pymc3_tf.graphs import called_functions, clean, every_node, lower_control_flow, node_of
 from pymc3_tf.grappler import optimize
 from pymc3_tf.keys import label_of, type_of
 from pymc3_tf.program import TensorSpec
@@ -79,14 +79,21 @@ def share_variables(graph_def: Any, parameters: Mapping[str, Any]) -> List[str]:
 
 def freeze_only(graph_def: Any, values: Mapping[str, np.ndarray], roots: Sequence[str]) -> Any:
     """Turn some of the variables into constants, and leave all else as it is."""
-    if not values:
-        return graph_def
+    return _to_constants(graph_def, values, roots, set(values)) if values else graph_def
+
+
+def _to_constants(
+    graph_def: Any,
+    values: Mapping[str, np.ndarray],
+    roots: Sequence[str],
+    only: Optional[Set[str]] = None,
+) -> Any:
     with deprecation.silence():
         return convert_to_constants.convert_variables_to_constants_from_session_graph(
             _Values(values),
             graph_def,
             sorted({node_of(root) for root in roots}),
-            variable_names_allowlist=set(values),
+            variable_names_allowlist=only,
         )
 
 
@@ -171,10 +178,7 @@ def freeze(
     graph_def: Any, values: Mapping[str, np.ndarray], roots: Sequence[str], name: str
 ) -> Any:
     """Turn variables into constants, and calls of functions into the ops that they stand for."""
-    with deprecation.silence():
-        graph_def = convert_to_constants.convert_variables_to_constants_from_session_graph(
-            _Values(values), graph_def, sorted({node_of(root) for root in roots})
-        )
+    graph_def = _to_constants(graph_def, values, roots)
     _rename_returns(graph_def)
     for node in graph_def.node:
         if node.op == "VarHandleOp" or (
@@ -201,8 +205,7 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
     """Inline function calls: only their Python objects, which a graph leaves, know gradients."""
     functions = {f.signature.name for f in graph_def.library.function}
     calls = {"PartitionedCall", "StatefulPartitionedCall"} | functions
-    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
-    if not any(node.op in calls for body in bodies for node in body):
+    if not any(node.op in calls for node in every_node(graph_def)):
         return graph_def
     # Loops have to stay as they are: their gradient is known.
     lower_control_flow(graph_def, False)
@@ -229,10 +232,9 @@ def _declare_stateless(graph_def: Any) -> None:
         stateful = found
     for name, function in functions.items():
         function.signature.is_stateful = name in stateful
-    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
-        for node in nodes:
-            if node.op == "StatefulPartitionedCall" and node.attr["f"].func.name not in stateful:
-                node.op = "PartitionedCall"
+    for node in every_node(graph_def):
+        if node.op == "StatefulPartitionedCall" and node.attr["f"].func.name not in stateful:
+            node.op = "PartitionedCall"
 
 
 def _is_stateful(node: Any, functions: Mapping[str, Any], stateful: Set[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 from tensorflow.python.eager import context as tf_context
@@ -22,6 +22,13 @@ CONTROL_FLOW = ("If", "StatelessIf", "While", "StatelessWhile", "Case", "Statele
 def node_of(tensor_name: str) -> str:
     """Name of the node that makes a tensor, from any spelling of the tensor's name."""
     return tensor_name.lstrip("^").split(":")[0]
+
+
+def every_node(graph_def: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph, and those of its functions."""
+    yield from graph_def.node
+    for function in graph_def.library.function:
+        yield from function.node_def
 
 
 def rewire(graph_def: Any, replaced: Mapping[str, str]) -> None:
@@ -83,13 +90,12 @@ def name_functions(graph_def: Any) -> None:
     for gradient in graph_def.library.gradient:
         gradient.function_name = names[gradient.function_name]
         gradient.gradient_func = names.get(gradient.gradient_func, gradient.gradient_func)
-    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
-        for node in nodes:
-            node.op = names.get(node.op, node.op)
-            for attr in node.attr.values():
-                called = [attr.func] if attr.HasField("func") else attr.list.func
-                for func in called:
-                    func.name = names.get(func.name, func.name)
+    for node in every_node(graph_def):
+        node.op = names.get(node.op, node.op)
+        for attr in node.attr.values():
+            called = [attr.func] if attr.HasField("func") else attr.list.func
+            for func in called:
+                func.name = names.get(func.name, func.name)
 
 
 def define_functions(graph_def: Any) -> None:
@@ -135,17 +141,13 @@ def clean(graph_def: Any, keep_devices: bool = False) -> None:
     """Strip what binds a graph to one process, device or compiler."""
     if keep_devices:
         _resolve_colocation(graph_def)
-    for holder in graph_def.library.function:
-        for name in _DROPPED_ATTRIBUTES:
-            if name in holder.attr:
-                del holder.attr[name]
-    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
+    nodes = list(every_node(graph_def))
+    if not keep_devices:
         for node in nodes:
-            if not keep_devices:
-                node.device = ""
-            for name in _DROPPED_ATTRIBUTES:
-                if name in node.attr:
-                    del node.attr[name]
+            node.device = ""
+    for holder in [*graph_def.library.function, *nodes]:
+        for name in _DROPPED_ATTRIBUTES:
+            holder.attr.pop(name, None)
 
 
 def _resolve_colocation(graph_def: Any) -> None:
@@ -160,8 +162,6 @@ def _resolve_colocation(graph_def: Any) -> None:
 
 def lower_control_flow(graph_def: Any, lower: bool) -> None:
     """Say whether conditions and loops may be replaced by ops of version 1."""
-    attribute = "_lower_using_switch_merge"
-    for nodes in [graph_def.node] + [f.node_def for f in graph_def.library.function]:
-        for node in nodes:
-            if node.op in CONTROL_FLOW:
-                node.attr[attribute].b = lower
+    for node in every_node(graph_def):
+        if node.op in CONTROL_FLOW:
+            node.attr["_lower_using_switch_merge"].b = lower

@@ -38,9 +38,8 @@ def find_value(source: Source, params: Sequence[Any], feeds: Sequence[Any], valu
     given = [*params, *feeds]
     for i, key in enumerate(given):
         if any(same_key(key, other) for other in given[:i]):
-            label = key if isinstance(key, str) else node_of(key.name)
             raise DeclarationError(
-                f"{label!r} is both in params and in feed_dict. Leave it in one of them."
+                f"{label_of(key)!r} is both in params and in feed_dict. Leave it in one of them."
             )
     if callable(source):
         return _find_argument(source, params, given, value)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from pymc3_tf.exceptions import LibraryError
+from pymc3_tf.graphs import every_node
 
 # Path of the library of each op.
 _paths: Dict[str, str] = {}
@@ -133,9 +134,8 @@ def libraries_of(graph_def: Any) -> Tuple[Library, ...]:
     graph_def : tf.compat.v1.GraphDef
         With the library of the functions that it calls.
     """
-    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
     used: Dict[str, Dict[str, None]] = {}
-    for node in (node for body in bodies for node in body):
+    for node in every_node(graph_def):
         if node.op in _paths:
             used.setdefault(_paths[node.op], {})[node.op] = None
     return tuple(Library(path, tuple(sorted(used[path]))) for path in sorted(used))

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf import factorizations, grappler
-from pymc3_tf.graphs import define_functions, name_functions
+from pymc3_tf.graphs import define_functions, every_node, name_functions
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -139,8 +139,7 @@ def _inline(function: Any) -> Callable[..., Any]:
     the program anew whenever the metric or the data change.
     """
     graph_def = function.graph.as_graph_def()
-    library = graph_def.library.function
-    for marked in [*library, *graph_def.node, *(node for f in library for node in f.node_def)]:
+    for marked in [*graph_def.library.function, *every_node(graph_def)]:
         # Of these marks the first two forbid inlining, and the last one breaks up loops.
         for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
             marked.attr.pop(mark, None)

@@ -268,7 +268,7 @@ class Program:
         nodes = str(len(self._graph_without_gradients().node))
         if self.pullback is not None:
             nodes += f", and {len(self._graph().node)} with the gradient"
-        unsupported = unsupported_by_xla(self._graph())
+        lacks = self.unsupported_by_xla()
         runs = f"on the cluster {self.cluster.target}" if self.cluster else self.device
         described = [
             ("inputs", [str(spec) for spec in self.inputs]),
@@ -277,9 +277,13 @@ class Program:
             ("frozen", [held(spec) for spec in self.frozen]),
             ("nodes", [nodes]),
             ("runs", [runs] if runs else []),
-            ("XLA", [f"has no {', '.join(unsupported)}" if unsupported else "can compile it"]),
+            ("XLA", [f"has no {', '.join(lacks)}" if lacks else "can compile it"]),
         ]
         return [(title, lines) for title, lines in described if lines]
+
+    def unsupported_by_xla(self) -> List[str]:
+        """Return the ops, gradient included, that XLA cannot compile on a processor."""
+        return unsupported_by_xla(self._graph())
 
     @property
     def is_scalar(self) -> bool:

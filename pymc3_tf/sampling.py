@@ -22,7 +22,6 @@ from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.program import Program
 from pymc3_tf.results import multi_trace, to_inference_data, warn
 from pymc3_tf.unconstrained import UnconstrainedModel
-from pymc3_tf.xla import unsupported_by_xla
 
 _log = logging.getLogger("pymc3")
 
@@ -367,7 +366,7 @@ def _culprit(model: pm.Model, error: Exception) -> str:
 
 def _reason(program: Program) -> str:
     """Say why XLA cannot compile a program; empty if it can."""
-    unsupported = unsupported_by_xla(tf.compat.v1.GraphDef.FromString(program.graph_def))
+    unsupported = program.unsupported_by_xla()
     if unsupported:
         return f"it knows no {', '.join(unsupported)}."
     try:

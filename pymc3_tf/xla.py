@@ -8,6 +8,8 @@ from typing import Any, List
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
+from pymc3_tf.graphs import every_node
+
 # A forked process cannot start XLA.
 _STARTED_IN = os.getpid()
 
@@ -45,8 +47,7 @@ def unsupported_by_xla(graph_def: Any) -> List[str]:
     if not _is_ready():
         return []
     known = {f.signature.name for f in graph_def.library.function} | _WITHOUT_KERNEL
-    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
-    nodes = [node for body in bodies for node in body if node.op not in known]
+    nodes = [node for node in every_node(graph_def) if node.op not in known]
     found = {op: _kernels(op) for op in {node.op for node in nodes}}
     return sorted(
         {node.op for node in nodes if not any(_fits(kernel, node) for kernel in found[node.op])}
