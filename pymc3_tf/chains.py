@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import os
 import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
+from pymc3_tf.forks import available_cores
 from pymc3_tf.nuts import COLUMNS, Control, Program, State
 
 # Seconds of a turn, and of one call: together a little less than half of the time between two
@@ -352,7 +352,7 @@ def sample(
     ]
     interrupted = False
     try:
-        _run(chains, cores or _available_cores(), callback, sum(phase.length for phase in phases))
+        _run(chains, cores or available_cores(), callback, sum(phase.length for phase in phases))
     except KeyboardInterrupt:
         interrupted = True
         if not any(chain.blocks[-1] for chain in chains):
@@ -371,12 +371,6 @@ def _require_fitting(program: Program, starts: np.ndarray, draws: int, tune: int
         raise ValueError(
             f"draws={draws}, tune={tune}: give at least one draw, and a warmup of zero or more."
         )
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start(program: Program, position: np.ndarray, first: int, data: Sequence[tf.Tensor]) -> State:

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import atexit
 import collections
-import contextlib
 import dataclasses
-import faulthandler
 import functools
 import os
-import signal
 import threading
 import weakref
 from typing import (
     Any,
     Callable,
     Dict,
-    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -34,15 +30,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from pymc3_tf import devices, failures
+from pymc3_tf import devices, failures, forks
 from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.graphs import lower_control_flow
 from pymc3_tf.grappler import optimize
 from pymc3_tf.program import Feed, Program, TensorSpec
-
-# Seconds that building and the first call may take in a forked child, longer than any seen so far:
-# a thread of the parent that was inside TensorFlow at the fork can otherwise hang it forever.
-FORK_TIMEOUT = 300
 
 _MEMO_BYTES = 1 << 23
 _MEMO_LARGEST_POINT = 1 << 16
@@ -133,7 +125,7 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
     # In a forked child the optimizer could hang. A program for many draws is called a few times
     # only, and optimizing it would take longer than that. On a cluster, which knows its devices,
     # the session does it.
-    if not _fork_depth and not program.stacked and not program.cluster:
+    if not forks.depth and not program.stacked and not program.cluster:
         try:
             graph_def = optimize(graph_def, [*names[0], *names[1]])
         except tf.errors.OpError:
@@ -145,7 +137,7 @@ class _GraphSession:
     """One TensorFlow session with the data of one graph, shared by the programs on that graph."""
 
     def __init__(self, program: Program) -> None:
-        self.depth = _fork_depth
+        self.depth = forks.depth
         # Shapes of inputs with which there were results.
         self.succeeded: Set[Any] = set()
         self.graph = tf.Graph()
@@ -170,9 +162,7 @@ class _GraphSession:
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = -1
         devices.require(self.device, config)
-        if self.depth:
-            # The pool of the parent has no threads in a forked child; this one starts its own.
-            self.run_options.experimental.use_run_handler_pool = True
+        forks.prepare_session(self.run_options)
         return tf.compat.v1.Session(graph=self.graph, config=config)
 
     def _keep(self, feed: Feed) -> None:
@@ -250,7 +240,7 @@ class Function:
         self._shapes_vary = not static
         self._call: Callable[..., List[Any]] = self.home.make_callable(self.graph)
         if self.depth:
-            self._call = _guarded(self._call, then=functools.partial(setattr, self, "_call"))
+            self._call = forks.guarded(self._call, then=functools.partial(setattr, self, "_call"))
         self._entry_bytes = 0
         # Programs of one graph share results, unless one of them falls back and another does not.
         falls_back = any(spec.falls_back for spec in program.outputs)
@@ -397,7 +387,6 @@ def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:
 # -- one of each per process ------------------------------------------------------------------
 
 _lock = threading.RLock()
-_fork_depth = 0
 _functions: weakref.WeakValueDictionary[str, Function] = weakref.WeakValueDictionary()
 _sessions: weakref.WeakValueDictionary[str, _GraphSession] = weakref.WeakValueDictionary()
 # Sessions of the parent: closing one in a child would wait for threads that are not there.
@@ -408,13 +397,13 @@ _inherited_graphs: Dict[str, _Graph] = {}
 def function(program: Program) -> Function:
     """Return the program's function in this process; build it if this is the first call."""
     known: Optional[Function] = program.__dict__.get("_function")
-    if known is not None and known.depth == _fork_depth:
+    if known is not None and known.depth == forks.depth:
         return known
     with _lock:
         found = _functions.get(program.key)
         if found is None:
             _refuse_fork(program)
-            found = _guarded(Function)(program) if _fork_depth else Function(program)
+            found = forks.guarded(Function)(program) if forks.depth else Function(program)
             _functions[program.key] = found
         # The program keeps its function alive, and with the last such program it goes.
         program.__dict__["_function"] = found
@@ -441,82 +430,27 @@ def _graph_session(program: Program) -> _GraphSession:
 
 
 def _refuse_fork(program: Program) -> None:
-    if _fork_depth and program.cluster:
+    if forks.depth and program.cluster:
         raise RuntimeError(
             f"{program.outputs[0].label} lives on the cluster {program.cluster.target}, to which a "
             "forked process cannot connect. Start the chains in another way: "
             'pm.sample(mp_ctx="forkserver") or pm.sample(mp_ctx="spawn"), or with cores=1.'
         )
-    if _fork_depth and not devices.survives_fork(program.device):
+    if forks.depth and not devices.survives_fork(program.device):
         raise RuntimeError(
             f"a forked process cannot use {program.device}. Give pm.sample mp_ctx='forkserver' or "
             "'spawn'."
         )
-    if _fork_depth > 1:
+    if forks.depth > 1:
         raise RuntimeError(
             "a process forked by a forked process cannot use TensorFlow. Start the chains from the "
             "main process, or use multiprocessing's 'forkserver' or 'spawn' start method."
         )
 
 
-def _guarded(call: Callable[..., Any], then: Callable[..., Any] = lambda call: None) -> Any:
-    """Let a call end the process rather than hang; tell ``then`` that the bare call is safe."""
-
-    def guarded(*args: Any) -> Any:
-        with _watchdog():
-            result = call(*args)
-        then(call)
-        return result
-
-    return guarded
-
-
-@contextlib.contextmanager
-def _watchdog() -> Iterator[None]:
-    """After FORK_TIMEOUT, write all tracebacks to standard error and let SIGALRM end the process.
-
-    Not by faulthandler's own timer: where the parent's is running (pytest has one), the child would
-    wait forever for its thread.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGALRM, signal.SIG_DFL) if main else None
-    # Of the file descriptor, because in a notebook sys.stderr can be without one.
-    faulthandler.register(signal.SIGALRM, file=2, chain=True)
-    timer = signal.setitimer(signal.ITIMER_REAL, FORK_TIMEOUT)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-        faulthandler.unregister(signal.SIGALRM)
-        if handler is not None:
-            signal.signal(signal.SIGALRM, handler)
-
-
-@functools.lru_cache(1)
-def _start_tensorflow() -> None:
-    """Run a session once before the first fork.
-
-    TensorFlow before 2.14 starts a thread when it is loaded, and waits for its end with the first
-    session. In a forked child that thread's memory may be another thread's by then, whose end the
-    child would wait for forever.
-    """
-    with tf.Graph().as_default() as graph:
-        one = tf.constant(1.0)
-    config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1, device_count={"GPU": 0})
-    with tf.compat.v1.Session(graph=graph, config=config) as session:
-        session.run(one)
-
-
-def _before_fork() -> None:
-    # In a forked child it would be too late.
-    if not _fork_depth:
-        _start_tensorflow()
-
-
 def _after_fork_in_child() -> None:
-    global _lock, _fork_depth, _functions, _sessions
+    global _lock, _functions, _sessions
     _lock = threading.RLock()
-    _fork_depth += 1
     _inherited_graphs.update({key: f.plain for key, f in _functions.items()})
     _inherited.extend(_functions.values())
     _inherited.extend(_sessions.values())
@@ -524,7 +458,7 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @atexit.register

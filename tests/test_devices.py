@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import logp_dlogp
 
-from pymc3_tf import TensorFlowOp, devices, runtime
+from pymc3_tf import TensorFlowOp, devices, forks, runtime
 from pymc3_tf.exceptions import DeclarationError
 
 # Large enough to be kept in a variable instead of the graph.
@@ -108,6 +108,6 @@ def test_gpus_are_shared_by_chains_and_do_not_survive_a_fork():
 
 def test_forked_process_refuses_a_gpu(monkeypatch):
     op = TensorFlowOp(tf.square, [tf.TensorSpec([], tf.float64)])
-    monkeypatch.setattr(runtime, "_fork_depth", 1)
+    monkeypatch.setattr(forks, "depth", 1)
     with pytest.raises(RuntimeError, match=r"cannot use /device:GPU:0. Give pm.sample mp_ctx="):
         runtime.function(op.program.on("/device:GPU:0"))

@@ -121,6 +121,41 @@ def test_preloaded_server_has_the_libraries():
     assert result.stdout.split() == ["True"], result.stderr
 
 
+THREADS = """
+    import multiprocessing, os
+    from parallel_cells import np, tensorflow_model
+    from pymc3_tf import forks
+
+    forks.available_cores = lambda: 8
+    function = tensorflow_model("function", "small").logp_dlogp_function()
+    function.set_extra_values({})
+
+    def evaluate(everyone):
+        everyone.wait()
+        before = len(os.listdir("/proc/self/task"))
+        function(np.array([0.1]))
+        os.write(1, b"%d\\n" % (len(os.listdir("/proc/self/task")) - before))  # in one piece
+
+    fork = multiprocessing.get_context("fork")
+    for number in (1, 2, 16):
+        everyone = fork.Barrier(number)
+        children = [fork.Process(target=evaluate, args=(everyone,)) for _ in range(number)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+"""
+
+
+@pytest.mark.parametrize("variable, threads", [({}, (8, 4, 1)), ({"INTRAOP": "3"}, (3, 3, 3))])
+def test_forked_chains_share_the_cores(variable, threads):
+    environment = {f"TF_NUM_{kind}_THREADS": number for kind, number in variable.items()}
+    result = run_text(THREADS, **environment)
+    # The pool has one more, for ops that wait.
+    numbers = [1 + n for n, children in zip(threads, (1, 2, 16)) for _ in range(children)]
+    assert list(map(int, result.stdout.split())) == numbers, result.stderr
+
+
 # -- what goes wrong --------------------------------------------------------------------------
 
 
@@ -221,10 +256,10 @@ def test_chain_that_hangs_in_tensorflow_is_an_error():
         """
         import time
         from parallel_cells import pm, tensorflow_model
-        from pymc3_tf import runtime
+        from pymc3_tf import forks, runtime
 
         with tensorflow_model("function", "small"):
-            runtime.FORK_TIMEOUT = 2
+            forks.FORK_TIMEOUT = 2
             runtime._GraphSession.make_callable = lambda *args: lambda *args: time.sleep(1000)
             try:
                 pm.sample(10, tune=10, chains=2, cores=2, mp_ctx="fork", start={"x": 0.0},
@@ -241,9 +276,9 @@ BUSY = """
     import sys, threading
     from parallel_cells import large_product, np, pm, sample, chain_values, tensorflow_model
     from parallel_cells import closed_form
-    from pymc3_tf import runtime
+    from pymc3_tf import forks
 
-    runtime.FORK_TIMEOUT = 60
+    forks.FORK_TIMEOUT = 60
     release = threading.Event()
 
     def work():

@@ -225,16 +225,16 @@ def test_hanging_child_ends_with_a_traceback_even_if_the_parents_timer_runs():
         """
         import faulthandler, os, time
         import pymc3_tf
-        from pymc3_tf import runtime
-        runtime.FORK_TIMEOUT = 2
+        from pymc3_tf import forks
+        forks.FORK_TIMEOUT = 2
         faulthandler.dump_traceback_later(1000)
         pid = os.fork()
         if pid == 0:
-            runtime._guarded(lambda: time.sleep(100))()
+            forks.guarded(lambda: time.sleep(100))()
         print("signal", os.WTERMSIG(os.waitpid(pid, 0)[1]))
         """
     )
-    assert "in guarded" in result.stderr
+    assert "in checked" in result.stderr
     assert result.stdout == f"signal {int(signal.SIGALRM)}\n"
 
 
@@ -243,13 +243,13 @@ def test_guarded_call_leaves_the_alarm_of_the_user_alone():
         """
         import os, signal
         import pymc3_tf
-        from pymc3_tf import runtime
+        from pymc3_tf import forks
         handler = lambda *args: None
         signal.signal(signal.SIGALRM, handler)
         pid = os.fork()
         signal.setitimer(signal.ITIMER_REAL, 1000)
         if pid == 0:
-            assert runtime._guarded(lambda: signal.getitimer(signal.ITIMER_REAL)[0] < 500)()
+            assert forks.guarded(lambda: signal.getitimer(signal.ITIMER_REAL)[0] < 500)()
             right = signal.getsignal(signal.SIGALRM) is handler
             os._exit(right and signal.getitimer(signal.ITIMER_REAL)[0] > 500)
         print("right", os.WEXITSTATUS(os.waitpid(pid, 0)[1]))

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/parallel.py
 
-prints two tables. Starting: seconds of a call of ``pm.sample`` with four chains and hardly a draw,
-in processes of their own, beside that of chains in this process. Scaling: draws per second of two
-chains with a heavy density, on one core and on two.
+prints two tables. Starting: seconds of the first call of ``pm.sample`` with four chains and hardly
+a draw, and of a second one in the same process (a forkserver stays), beside those of chains in this
+process. Scaling: draws per second of two chains on two cores, forked or started by a forkserver
+with one thread each, by those in a process that has one core.
 """
 
 import quiet  # noqa: F401  # isort: skip
@@ -23,21 +24,30 @@ import tensorflow as tf
 from report import print_table, progress
 
 METHODS = ["one process", "fork", "forkserver with preload", "forkserver", "spawn"]
+THREADED = "forkserver, a thread each"
+WAYS = ["one core", "fork", THREADED]
 ROUNDS = 3
+DRAWS = 300
 
 
 def light(y, mu):
     return -0.5 * tf.square(y - mu)
 
 
-def heavy(y, mu):
-    """A density that takes milliseconds: a factorization and an elementwise part."""
+def elementwise(y, mu):
+    """A density of many points."""
+    return tf.reduce_sum(tf.exp(-tf.square(y - mu))) * 1e-6
+
+
+def linear_algebra(y, mu):
+    """A density of a product and a factorization of matrices."""
     matrix = tf.reshape(y[:40_000], [200, 200])
     matrix = tf.matmul(matrix, matrix, transpose_b=True) + 1e3 * tf.eye(200, dtype=y.dtype)
     factor = tf.linalg.cholesky(matrix * tf.exp(1e-3 * mu))
-    return tf.reduce_sum(tf.exp(-tf.square(y - mu))) * 1e-4 + 1e-3 * tf.reduce_sum(
-        tf.math.log(tf.linalg.diag_part(factor))
-    )
+    return 1e-3 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)))
+
+
+HEAVY = {"1,000,000 points": (elementwise, 1_000_000), "linear algebra": (linear_algebra, 40_000)}
 
 
 def model_of(density, size):
@@ -47,10 +57,9 @@ def model_of(density, size):
     return model
 
 
-def seconds(model, draws, **kwargs):
-    begin = time.perf_counter()
+def sample(model, draws, **kwargs):
     with model:
-        pm.sample(
+        return pm.sample(
             draws,
             tune=draws,
             random_seed=1,
@@ -59,55 +68,73 @@ def seconds(model, draws, **kwargs):
             return_inferencedata=False,
             **kwargs,
         )
-    return time.perf_counter() - begin
 
 
 def start(method):
-    """Print the seconds of a first call of each of ROUNDS processes: a forkserver stays."""
+    """Print the seconds of the first two calls of a process."""
     model = model_of(light, 100)
-    seconds(model, 2, chains=1, cores=1)  # whatever is compiled once
+    sample(model, 2, chains=1, cores=1)  # whatever is compiled once
     if "preload" in method:
         multiprocessing.set_forkserver_preload(["pymc3_tf"])
-    how = {"mp_ctx": method.split()[0], "cores": 4} if method != METHODS[0] else {"cores": 1}
-    print(seconds(model, 2, chains=4, **how))
+    how = {"cores": 1} if method == METHODS[0] else {"mp_ctx": method.split()[0], "cores": 4}
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        sample(model, 2, chains=4, **how)
+        times.append(time.perf_counter() - begin)
+    print(*times)
 
 
-def scale(cores):
-    """Print draws per second of two chains that may use some of the cores."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    model = model_of(heavy, 100_000)
-    seconds(model, 2, chains=2, cores=cores)
-    print(4 * 100 / seconds(model, 100, chains=2, cores=cores))
+def scale(density, way):
+    """Print the draws per second of two chains, on one core or on two."""
+    model = model_of(*HEAVY[density])
+    if way == WAYS[0]:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+        how = {"cores": 1}
+    else:
+        how = {"cores": 2, "mp_ctx": way.split(",")[0]}
+    few, many = (sample(model, n, chains=2, **how).report.t_sampling for n in (2, DRAWS))
+    # Besides the start of processes.
+    print(2 * 2 * (DRAWS - 2) / (many - few))
 
 
-def measured(function, argument):
-    command = [sys.executable, __file__, function, str(argument)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(result.stdout.split()[-1])
+def measured(*arguments):
+    environment = {
+        **os.environ,
+        **({"TF_NUM_INTRAOP_THREADS": "1"} if THREADED in arguments else {}),
+    }
+    result = subprocess.run(
+        [sys.executable, __file__, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return [float(number) for number in result.stdout.splitlines()[-1].split()]
 
 
 def main():
     starts = {method: [] for method in METHODS}
-    draws = {1: [], 2: []}
+    draws = {(density, way): [] for density in HEAVY for way in WAYS}
     for turn in range(ROUNDS):
         progress(f"round {turn + 1}")
         for method, found in starts.items():
             found.append(measured("start", method))
-        for cores, found in draws.items():
-            found.append(measured("scale", cores))
-    medians = {method: statistics.median(found) for method, found in starts.items()}
+        for case, found in draws.items():
+            found.append(measured("scale", *case))
     print("\nseconds of a call with four chains and hardly any draws")
+    rows = [[method, *map(statistics.median, zip(*found))] for method, found in starts.items()]
     print_table(
-        [["", "median", "by one process"]]
-        + [[m, f"{s:.2f}", f"{s / medians[METHODS[0]]:.1f}"] for m, s in medians.items()]
+        [["", "first call", "second call"]]
+        + [[method, f"{first:.2f}", f"{second:.2f}"] for method, first, second in rows]
     )
-    one, two = (statistics.median(found) for found in draws.values())
-    print("\ndraws per second of two chains with a heavy density")
+    print("\ndraws per second of two chains, by those on one core")
+    medians = {case: statistics.median(map(sum, found)) for case, found in draws.items()}
     print_table(
-        [
-            ["", "median", "by one core"],
-            ["one core", f"{one:.0f}", "1.00"],
-            ["two cores", f"{two:.0f}", f"{two / one:.2f}"],
+        [["", *WAYS]]
+        + [
+            [density, *(f"{medians[density, way] / medians[density, WAYS[0]]:.2f}" for way in WAYS)]
+            for density in HEAVY
         ]
     )
 
@@ -115,7 +142,5 @@ def main():
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
-    elif sys.argv[1] == "start":
-        start(sys.argv[2])
     else:
-        scale(int(sys.argv[2]))
+        {"start": start, "scale": scale}[sys.argv[1]](*sys.argv[2:])

@@ -63,10 +63,10 @@ ONE_CHAIN = "xla_one_chain"
 FULL = {
     "line_50": {"compiled": (10_000, 1000, 8), "pm_sample": (2000, 1000, 1)},
     # With less tuning PyMC3 does not find so narrow a posterior.
-    "line_1e5": {"compiled": (500, 300, 1), "pm_sample": (250, 1000, 1)},
+    "line_1e5": {"compiled": (500, 300, 4), "pm_sample": (250, 1000, 1)},
     "schools": {"compiled": (10_000, 1000, 5), "pm_sample": (2000, 1000, 1)},
     "correlated": {"compiled": (10_000, 1000, 4), "pm_sample": (1000, 1000, 1)},
-    "logistic": {"compiled": (500, 300, 2), "pm_sample": (300, 300, 1)},
+    "logistic": {"compiled": (500, 300, 4), "pm_sample": (300, 300, 1)},
     "gaussian_process": {"compiled": (300, 300, 2), "pm_sample": (300, 300, 1)},
     "outliers": {"compiled": (10_000, 1000, 4), "pm_sample": (2000, 1000, 1)},
 }
