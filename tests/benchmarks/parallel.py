@@ -93,9 +93,14 @@ def scale(density, way):
         how = {"cores": 1}
     else:
         how = {"cores": 2, "mp_ctx": way.split(",")[0]}
-    few, many = (sample(model, n, chains=2, **how).report.t_sampling for n in (2, DRAWS))
-    # Besides the start of processes.
-    print(2 * 2 * (DRAWS - 2) / (many - few))
+    times = {}
+
+    def note(trace, draw):
+        times.setdefault(draw.chain, []).append(time.perf_counter())
+
+    sample(model, DRAWS, chains=2, callback=note, **how)
+    rates = [(len(found) - 1) / (found[-1] - found[0]) for found in times.values()]
+    print(sum(rates) if how["cores"] == 2 else statistics.mean(rates))
 
 
 def measured(*arguments):
