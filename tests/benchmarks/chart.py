@@ -78,7 +78,7 @@ def decades(axis, lowest, highest):
     """Show the powers of ten on the log scale of bars, and nothing else of the frame."""
     powers = range(math.ceil(math.log10(lowest)), math.floor(math.log10(highest)) + 1)
     axis.set_xticks([10**k for k in powers])
-    axis.set_xticklabels([f"{10**k:,}" for k in powers])
+    axis.set_xticklabels([f"{10**k:,}".replace(",000", "k") for k in powers])
     axis.minorticks_off()
     axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
