@@ -53,6 +53,15 @@ def regression(cluster):
     session.close()  # before the server that it would wait for ends
 
 
+@pytest.fixture
+def connect(cluster):
+    """Open sessions, and close them before the servers that they would wait for end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda graph=None, seconds=60: stack.enter_context(
+            contextlib.closing(v1.Session(cluster, graph, config(seconds)))
+        )
+
+
 def logp_dlogp(model, points):
     function = model.logp_dlogp_function()
     function.set_extra_values({})
@@ -106,7 +115,7 @@ def test_head_has_no_data_and_each_worker_its_shard_only(regression):
 
 
 @pytest.mark.parametrize("use_resource", [False, True])
-def test_variables_are_parameters_or_stay_where_they_are(cluster, use_resource):
+def test_variables_are_parameters_or_stay_where_they_are(connect, use_resource):
     with tf.Graph().as_default() as graph:
         with tf.device(TASKS[1]), v1.variable_scope(f"kind_{use_resource}"):
             data = v1.get_variable(
@@ -114,7 +123,7 @@ def test_variables_are_parameters_or_stay_where_they_are(cluster, use_resource):
             )
             scale = v1.get_variable("scale", [], tf.float64, use_resource=use_resource)
             logp = -0.5 * tf.reduce_sum((data * scale) ** 2)
-        session = v1.Session(cluster, config=config())
+        session = connect()
         with pm.Model():
             s = pm.Normal("s", 0.0, 1.0)
             with pytest.raises(UninitializedVariableError, match=r"no value on the cluster.*data'"):
@@ -137,13 +146,13 @@ def test_device_is_said_in_the_graph(regression):
         TensorFlowOp(total, [], session=session, device="/CPU:0")
 
 
-def test_op_has_several_outputs_large_feeds_and_second_derivatives(cluster):
+def test_op_has_several_outputs_large_feeds_and_second_derivatives(connect):
     x = np.random.RandomState(0).normal(size=20_000)
     with tf.Graph().as_default():
         with tf.device(TASKS[1]):
             x_t, a_t = v1.placeholder(tf.float64, [None]), v1.placeholder(tf.float64, [])
             outputs = [tf.reduce_sum(x_t * a_t**3), a_t * x_t[:3]]
-        session = v1.Session(cluster, config=config())
+        session = connect()
         op = TensorFlowOp(outputs, [a_t], {x_t: x}, session=session)
     with pm.Model() as model:
         a = pm.Normal("a", 0.0, 1.0)
@@ -264,10 +273,61 @@ def test_dead_worker_ends_sampling_with_its_name_and_the_draws_are_kept(cores, c
             model.logp(model.test_point)
 
 
-def test_slow_call_is_told_from_a_dead_worker(cluster):
+def test_slow_call_is_told_from_a_dead_worker(connect):
     with tf.Graph().as_default() as graph:
         n = v1.placeholder(tf.float64, [])
         steps = tf.while_loop(lambda i: i < n, lambda i: i + 1.0, [tf.zeros([], tf.float64)])
-        op = TensorFlowOp(steps, [n], session=v1.Session(cluster, graph, config(2)))
+        op = TensorFlowOp(steps, [n], session=connect(graph, 2))
     with pytest.raises(WorkerLostError, match="longer than 2 seconds, and all of its tasks are"):
         runtime.evaluate(op.program, [1e12])
+
+
+@pytest.mark.parametrize("dtype, rtol", [(tf.float64, 1e-10), (tf.float32, 1e-5)])
+def test_masked_data_and_either_dtype_are_those_of_the_builtin(connect, dtype, rtol):
+    data = np.ma.masked_values([0.3, -1.0, 2.0, -1.0], -1.0)
+    with tf.Graph().as_default():
+        y_t, mu_t = v1.placeholder(dtype, [None]), v1.placeholder(dtype, [])
+        with tf.device(TASKS[1]), v1.variable_scope(f"masked_{dtype.name}"):
+            sigma = v1.get_variable("sigma", initializer=tf.constant(1.5, dtype))
+            logp = -0.5 * (tf.square((y_t - mu_t) / sigma) + np.log(2 * np.pi * 1.5**2))
+        session = connect()
+        session.run(sigma.initializer)
+        with pm.Model() as there:
+            mu = pm.Normal("mu", 0.0, 1.0)
+            pm.TFDensity("y", logp, {mu_t: mu}, value=y_t, observed=data, session=session)
+    with pm.Model() as builtin:
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.Normal("y", mu, 1.5, observed=data)
+    points = [[0.1, 0.2, 0.3], [-1.0, 2.0, 0.5]]
+    value, gradient = logp_dlogp(there, points)
+    expected, expected_gradient = logp_dlogp(builtin, points)
+    assert_allclose(value, expected, rtol=rtol)
+    assert_allclose(gradient, expected_gradient, rtol=rtol)
+
+
+def test_predictions_are_drawn_on_the_cluster(connect):
+    with tf.Graph().as_default():
+        y_t, mu_t = v1.placeholder(tf.float64, [None]), v1.placeholder(tf.float64, [])
+        with tf.device(TASKS[1]), v1.variable_scope("predictions"):
+            sigma = v1.get_variable("sigma", initializer=tf.constant(0.5, tf.float64))
+            logp = -0.5 * tf.square((y_t - mu_t) / sigma) - tf.math.log(sigma)
+            draw = mu_t + sigma * tf.random.normal([200], dtype=tf.float64)
+        session = connect()
+        session.run(sigma.initializer)
+        with pm.Model():
+            mu = pm.Normal("mu", 0.0, 1.0)
+            pm.TFDensity(
+                "y",
+                logp,
+                {mu_t: mu},
+                value=y_t,
+                observed=np.zeros(200),
+                session=session,
+                random=draw,
+            )
+            trace = [{"mu": np.array(m)} for m in (0.0, 5.0, -3.0)]
+            found = pm.sample_posterior_predictive(trace, random_seed=1, progressbar=False)["y"]
+            again = pm.sample_posterior_predictive(trace, random_seed=1, progressbar=False)["y"]
+    assert_allclose(found, again)
+    assert_allclose(found.mean(axis=1), [0.0, 5.0, -3.0], atol=4 * 0.5 / np.sqrt(200))
+    assert_allclose(found.std(axis=1), 0.5, atol=4 * 0.5 / np.sqrt(400))
