@@ -434,12 +434,13 @@ def _refuse_fork(program: Program) -> None:
         raise RuntimeError(
             f"{program.outputs[0].label} lives on the cluster {program.cluster.target}, to which a "
             "forked process cannot connect. Start the chains in another way: "
-            'pm.sample(mp_ctx="forkserver") or pm.sample(mp_ctx="spawn"), or with cores=1.'
+            'pm.sample(mp_ctx="forkserver"), without a preload of pymc3_tf, or '
+            'pm.sample(mp_ctx="spawn"), or with cores=1.'
         )
     if forks.depth and not devices.survives_fork(program.device):
         raise RuntimeError(
-            f"a forked process cannot use {program.device}. Give pm.sample mp_ctx='forkserver' or "
-            "'spawn'."
+            f"a forked process cannot use {program.device}. Give pm.sample mp_ctx='forkserver', "
+            "without a preload of pymc3_tf, or mp_ctx='spawn'."
         )
     if forks.depth > 1:
         raise RuntimeError(

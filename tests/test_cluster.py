@@ -6,6 +6,7 @@ Sessions have time limits, so that what should be an error cannot become a hang.
 import contextlib
 import logging
 import pickle
+import re
 import time
 
 import pymc3_tf  # isort: skip  # before pymc3, for the sake of Python 3.11
@@ -194,7 +195,7 @@ def test_forked_chains_are_refused_at_once(regression):
     with example.model(tensors, session), pytest.raises(RuntimeError) as error:
         pm.sample(5, tune=5, chains=2, cores=2, mp_ctx="fork", progressbar=False)
     assert 'pm.sample(mp_ctx="forkserver")' in str(error.value.__cause__)
-    assert "a forked process cannot connect" in str(error.value.__cause__)
+    assert re.search("forked process cannot connect.*without a preload", str(error.value.__cause__))
 
 
 def test_xla_and_other_graphs_are_refused(regression, cluster):
