@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -14,6 +15,8 @@ os.environ["THEANO_FLAGS"] = f"{THEANO_FLAGS},cxx=".lstrip(",")
 logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("theano.configdefaults").setLevel(logging.ERROR)
 logging.getLogger("pymc3").setLevel(logging.ERROR)
+# What a shell starts in the background ignores Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pymc3_tf  # noqa: F401  # isort: skip  # before PyMC3, for Python 3.11
 
