@@ -89,7 +89,8 @@ class TFDensity(pm.Continuous):
         What to do where TensorFlow fails (the Cholesky factorization of a matrix that is not
         positive definite, an assertion) or the log density is not a number. By default it is -inf
         there, with a gradient of zero: a divergence for NUTS, a rejection for other samplers. How
-        often, and where first, is told after sampling.
+        often, and where first, is told after sampling. `pymc3_tf.sample` makes a divergence of it
+        in either case.
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
@@ -102,6 +103,19 @@ class TFDensity(pm.Continuous):
     pymc3_tf.exceptions.DeclarationError
         If a placeholder is left open, a key is not in the graph, a shape or dtype does not fit, or
         the graph cannot be frozen. The text names the culprit and says what to write instead.
+    pymc3_tf.exceptions.DeclarationTypeError
+        If an argument, or what a function returns, is of a wrong type or dtype. A TypeError.
+    pymc3_tf.exceptions.EvaluationError
+        While sampling, with ``errors="raise"``, and whatever `errors` says if the graph cannot be
+        evaluated at all.
+    pymc3_tf.exceptions.WorkerLostError
+        While sampling, if a task of the cluster does not answer any more.
+
+    Notes
+    -----
+    Parameters and a value arrive in ``theano.config.floatX`` (float64 by default), and discrete
+    variables as they are; arrays of `feed_dict` and plain numbers keep their dtype. TensorFlow
+    does not mix dtypes, so feed ``np.asarray(x, float)`` and write ``1.0``.
 
     Examples
     --------

@@ -97,8 +97,16 @@ class Sampler:
                     f"it has {rank} dimensions."
                 )
             arrays.append(value.reshape(-1, *own) if varies[-1] else value.reshape(own))
-        draws = self._draw(arrays, varies, shape, int(np.prod(size)))
+        number = int(np.prod(size))
+        state = np.random.get_state()
+        draws = self._draw(arrays, varies, shape, number)
         found = draws.shape[1:]
+        if not shape and found:
+            # PyMC3 does not know the shape after data got a new length, but now we do. What was
+            # drawn may be a single number that was added to all of them.
+            np.random.set_state(state)
+            again = self._draw(arrays, varies, found, number)
+            draws = again if again.shape == draws.shape else draws
         if shape and found != shape:
             raise ValueError(
                 f"random drew the shape {found}, and the variable has shape {shape}. Draw with "

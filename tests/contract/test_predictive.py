@@ -140,6 +140,30 @@ def test_predictions_at_new_points_are_one_set_data_away(kind, sampler):
     assert_standard_normal((draws - mean) / 0.7)
 
 
+def noise_of_numpy(m, b, x, size):
+    return m * x + b + np.random.normal(0.0, 0.7, size)
+
+
+def noise_of_tensorflow(m, b, x, size, seed):
+    return m * x + b + 0.7 * tf.random.stateless_normal(size, seed, dtype=tf.float64)
+
+
+@pytest.mark.parametrize("number", [50, 400])  # with 400, PyMC3 takes points for draws
+@pytest.mark.parametrize("noise", [noise_of_numpy, noise_of_tensorflow])
+def test_noise_is_independent_at_each_of_the_new_points(noise, number):
+    new = np.linspace(-2.0, 5.0, number)
+    with pm.Model():
+        m, b = pm.Normal("m", 1.0, 0.5), pm.Normal("b", 0.0, 0.3)
+        x = pm.Data("x", X)
+        pm.TFDensity(
+            "y", line, {"m": m, "b": b}, feed_dict={"x": x}, observed=Y, random=noise
+        )
+        pm.set_data({"x": new})
+        draws = pm.sample_prior_predictive(400, random_seed=3)
+    mean = draws["m"][:, None] * new + draws["b"][:, None]
+    assert_standard_normal((draws["y"] - mean) / 0.7)
+
+
 @pytest.mark.parametrize("size", [None, 3, (4, 2)])
 def test_size_and_shape_of_draws(size):
     front = () if size is None else tuple(np.atleast_1d(size))
