@@ -303,7 +303,18 @@ def _returned(
         )
         raise DeclarationError(
             f"{name} could not be traced with ({described}): {type(error).__name__}: {error}"
+            f"{_advice_on_dtypes(inputs, str(error))}"
         ) from error
+
+
+def _advice_on_dtypes(inputs: Sequence[Input], error: str) -> str:
+    integers = [str(i.key) for i in inputs if np.dtype(i.dtype).kind in "iu"]
+    if "type" not in error or not 0 < len(integers) < len(inputs):
+        return ""
+    return (
+        f" Integers: {', '.join(integers)}. TensorFlow does not mix dtypes: if they are to be "
+        "numbers like the others, give 1.0 instead of 1, or np.asarray(x, float) instead of x."
+    )
 
 
 def _call(
@@ -404,7 +415,7 @@ def structure_of(result: Any) -> Any:
 
 
 _STATEFUL_ALLOWED = {
-    "Assert", "Print", "PrintV2", "If", "While", "Case", "StatefulPartitionedCall",
+    "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2", "If", "While", "Case", "StatefulPartitionedCall",
     "VariableV2", "Variable", "VarHandleOp", "ReadVariableOp", "ResourceGather",
     "ResourceGatherNd", "VariableShape", "Placeholder",
 }  # fmt: skip

@@ -16,7 +16,7 @@ from theano.graph.basic import ancestors
 
 from pymc3_tf import chains as nuts_chains
 from pymc3_tf import nuts
-from pymc3_tf.exceptions import CompilationError
+from pymc3_tf.exceptions import CompilationError, EvaluationError
 from pymc3_tf.linker import compile_alone
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.program import Program
@@ -110,6 +110,10 @@ def sample(
         If the model has discrete free variables.
     pymc3_tf.exceptions.CompilationError
         If XLA cannot compile a density, or if it lives on a cluster. The text names it.
+    pymc3_tf.exceptions.EvaluationError
+        If an op fails while sampling with ``jit_compile=False``.
+    pymc3_tf.exceptions.StartError
+        If the gradient of the log density is not finite where a chain starts.
     NotImplementedError
         If the model has a Theano op that has no translation to TensorFlow. The text names it.
     pymc3.exceptions.SamplingError
@@ -165,7 +169,13 @@ def sample(
             keep_warmup=not discard_tuned_samples,
         )
     except tf.errors.OpError as error:
-        raise CompilationError(_culprit(model, error)) from error
+        if jit_compile:
+            raise CompilationError(_culprit(model, error)) from error
+        raise EvaluationError(
+            f"TensorFlow failed while sampling: {_first_line(error)} Where XLA would go on with "
+            "NaN, a divergence, TensorFlow's own ops end the run. Use pm.sample(), which counts a "
+            "divergence too."
+        ) from error
     seconds = time.perf_counter() - begin
     if result.interrupted:
         if progress:
@@ -377,7 +387,10 @@ def _reason(program: Program) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{getattr(error, 'message', str(error)).strip().splitlines()[0]}."
+    message = getattr(error, "message", str(error))
+    # Errors in the midst of a graph say where first, over several lines, and then what.
+    lines = message.split("\n\t [[")[0].strip().splitlines()
+    return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."
 
 
 class _ProgressBar:

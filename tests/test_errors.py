@@ -190,6 +190,21 @@ def test_dtype_inside_a_function(model):
 
 
 @pytest.mark.parametrize(
+    "mu, x, text",
+    [
+        (1, [1.0, 2.0], "Integers: mu. .*give 1.0 instead of 1"),
+        (1.0, [1, 2], r"Integers: x. .*np.asarray\(x, float\) instead of x"),
+    ],
+)
+def test_integers_among_other_numbers(model, mu, x, text):
+    with pytest.raises(DeclarationError, match=text):
+        pm.TFDensity("y", lambda value, mu, x: value * mu * x, {"mu": mu}, feed_dict={"x": x})
+    with pytest.raises(DeclarationError) as caught:  # an index is no reason for advice
+        pm.TFDensity("y", lambda value, i: tf.reshape(value[i], [7]), {"i": 1}, shape=3)
+    assert "Integers" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "value, text", [("three", "'a' is 'three'"), (None, "'a' is None"), ({}, "'a' is {}")]
 )
 def test_parameter_that_is_no_number(model, value, text):

@@ -17,7 +17,12 @@ from theano.compile.ops import as_op
 
 import pymc3_tf
 from pymc3_tf import nuts
-from pymc3_tf.exceptions import CompilationError, DiscreteVariableError, StartError
+from pymc3_tf.exceptions import (
+    CompilationError,
+    DiscreteVariableError,
+    EvaluationError,
+    StartError,
+)
 
 X = np.linspace(-1.0, 1.0, 20)
 Y = 0.5 + 2.0 * X + np.random.RandomState(3).normal(0, 0.5, 20)
@@ -359,6 +364,16 @@ def test_density_that_xla_cannot_compile_is_named():
     text = r"XLA cannot compile the TensorFlow part of 'odd': .*pm.sample\(\)"
     with pytest.raises(CompilationError, match=text):
         sample(model)
+
+
+def test_failing_op_ends_sampling_without_xla():
+    def logp(value):
+        return tf.debugging.check_numerics(tf.math.log(value), "of a square") - value**2
+
+    with pm.Model():
+        pm.TFDensity("square", logp, testval=1.0)  # half of the line has no density
+        with pytest.raises(EvaluationError, match=r"of a square.*Use pm.sample\(\)"):
+            sample(pm.modelcontext(None), jit_compile=False)
 
 
 def test_op_without_a_translation_is_named():

@@ -155,9 +155,7 @@ def test_noise_is_independent_at_each_of_the_new_points(noise, number):
     with pm.Model():
         m, b = pm.Normal("m", 1.0, 0.5), pm.Normal("b", 0.0, 0.3)
         x = pm.Data("x", X)
-        pm.TFDensity(
-            "y", line, {"m": m, "b": b}, feed_dict={"x": x}, observed=Y, random=noise
-        )
+        pm.TFDensity("y", line, {"m": m, "b": b}, feed_dict={"x": x}, observed=Y, random=noise)
         pm.set_data({"x": new})
         draws = pm.sample_prior_predictive(400, random_seed=3)
     mean = draws["m"][:, None] * new + draws["b"][:, None]
