@@ -415,7 +415,8 @@ def structure_of(result: Any) -> Any:
 
 
 _STATEFUL_ALLOWED = {
-    "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2", "If", "While", "Case", "StatefulPartitionedCall",
+    "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2",
+    "If", "While", "Case", "StatefulPartitionedCall",
     "VariableV2", "Variable", "VarHandleOp", "ReadVariableOp", "ResourceGather",
     "ResourceGatherNd", "VariableShape", "Placeholder",
 }  # fmt: skip

@@ -41,7 +41,7 @@ def test_python_blocks_run(page, monkeypatch, tmp_path):
     monkeypatch.setattr(pm, "sample", quick)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
     assert blocks
-    scope = {}
+    scope = {"__name__": "__main__"}
     with contextlib.ExitStack() as stack:
         target = "grpc://10.0.0.1:2222"
         if any(target in block for block in blocks):
