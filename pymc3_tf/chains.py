@@ -123,10 +123,18 @@ def chain_seeds(random_seed: Union[None, int, Sequence[int]], chains: int) -> np
     Raises
     ------
     ValueError
-        If there are not as many seeds as chains.
+        If there are not as many seeds as chains, or one is no integer of zero or more.
     """
-    if random_seed is None or np.ndim(random_seed) == 0:
-        return _words(random_seed, chains)
+    if random_seed is None:
+        return _words(None, chains)
+    for seed in np.ravel(random_seed):
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(
+                f"random_seed is {random_seed!r}. Give an integer of 0 or more, or a list of one "
+                "for each chain."
+            )
+    if np.ndim(random_seed) == 0:
+        return _words(int(random_seed), chains)  # type: ignore[arg-type]
     seeds = list(random_seed)  # type: ignore[arg-type]
     if len(seeds) != chains:
         raise ValueError(

@@ -143,7 +143,12 @@ def sample(
     model = pm.modelcontext(model)
     _refuse_clusters(model)
     options = dict(idata_kwargs or {})
-    _check(draws, tune, chains, target_accept, max_treedepth, init, chain_method, options)
+    _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method, options)
+    if not model.vars:
+        raise ValueError(
+            "the model has no free variables: all are observed. Declare what is to be sampled, "
+            "such as pm.Normal('mu', 0.0, 1.0), in the model."
+        )
     batch = chains if chain_method == "vectorized" else 0
     seeds = nuts_chains.chain_seeds(random_seed, chains)
     unconstrained, program = _compiled(
@@ -205,6 +210,7 @@ def _check(
     draws: int,
     tune: int,
     chains: int,
+    cores: Optional[int],
     target_accept: float,
     max_treedepth: int,
     init: str,
@@ -215,6 +221,7 @@ def _check(
         ("draws", draws, 1),
         ("tune", tune, 0),
         ("chains", chains, 1),
+        ("cores", 1 if cores is None else cores, 1),
         ("max_treedepth", max_treedepth, 1),
     ):
         if not isinstance(value, (int, np.integer)) or value < least:

@@ -407,6 +407,7 @@ def test_start_without_density_is_explained():
         ({"draws": 0}, "draws is 0. Give an integer of 1 or more"),
         ({"tune": -1}, "tune is -1. Give an integer of 0 or more"),
         ({"chains": 1.5}, "chains is 1.5. Give an integer"),
+        ({"cores": 0}, "cores is 0. Give an integer of 1 or more"),
         ({"max_treedepth": 0}, "max_treedepth is 0"),
         ({"target_accept": 1.0}, "target_accept is 1.0. Give a rate between 0 and 1"),
         ({"init": "advi"}, "init is 'advi'. Give one of 'jitter.adapt_diag'.*pm.sample"),
@@ -415,11 +416,20 @@ def test_start_without_density_is_explained():
         ({"start": {"alpha": 0.0}}, "start has 'alpha', which is not a variable.*beta"),
         ({"start": [{}]}, "start has 1 points for 2 chains"),
         ({"random_seed": [1]}, "random_seed: 1 seeds for 2 chains"),
+        ({"random_seed": -1}, "random_seed is -1. Give an integer of 0 or more"),
+        ({"random_seed": [1, 2.5]}, r"random_seed is \[1, 2.5\]. Give an integer of 0 or more"),
     ],
 )
 def test_arguments_out_of_range(line, options, text):
     with pytest.raises(ValueError, match=text):
         sample(line, **options)
+
+
+def test_model_without_free_variables_is_refused():
+    with pm.Model() as model:
+        pm.Normal("y", 0.0, 1.0, observed=1.0)
+    with pytest.raises(ValueError, match="no free variables: all are observed. Declare what"):
+        sample(model)
 
 
 def test_tensorflow_probability_is_asked_for(line, monkeypatch):
