@@ -28,8 +28,9 @@ from pymc3_tf.distributions import (
     Traits,
     joint_data_text,
 )
+from pymc3_tf.entries import Entries, Given, given_by, pairs_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Entries, Given, feed_for, given_by, pairs_of
+from pymc3_tf.feeds import feed_for
 from pymc3_tf.graphs import Shape
 from pymc3_tf.keys import Source, find_value, same_key, tensor_spec
 from pymc3_tf.op import apply, bind_constants

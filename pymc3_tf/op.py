@@ -6,7 +6,7 @@ which the op's types, casts, shapes and gradient follow.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -14,15 +14,16 @@ import theano
 import theano.tensor as tt
 from theano.compile.ops import Shape_i
 from theano.gradient import DisconnectedType
-from theano.graph.basic import Apply, Constant
+from theano.graph.basic import Apply, Constant, Variable
 
 from pymc3_tf import failures, runtime
 from pymc3_tf.arguments import arguments_of
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
+from pymc3_tf.entries import Entries, Given, given_by
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.graphs import static_shape
-from pymc3_tf.keys import graph_tensor, tensors_of, variable_of
+from pymc3_tf.keys import graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.program import Program, TensorSpec
 
 
@@ -42,7 +43,7 @@ class TensorFlowOp(theano.graph.op.Op):
         For tensors: the tensors or variables of the graph that become the inputs of the op. For a
         function: a ``tf.TensorSpec`` for each argument that is not in `feed_dict`, in the order of
         the arguments, and variables that the function uses, such as ``layer.kernel``.
-    feed_dict : dict, optional
+    feed_dict : dict or list of pairs, optional
         Data: arrays by tensor, or by argument name. They stay in TensorFlow's memory.
     session : tf.compat.v1.Session, optional
         Holds the values of the graph's variables. Default: TensorFlow's default session. If it is
@@ -85,20 +86,22 @@ class TensorFlowOp(theano.graph.op.Op):
         self,
         outputs: Union[tf.Tensor, Sequence[Any], Mapping[str, Any], Callable[..., Any]],
         inputs: Sequence[Any],
-        feed_dict: Optional[Mapping[Any, Any]] = None,
+        feed_dict: Optional[Entries] = None,
         session: Optional[tf.compat.v1.Session] = None,
         *,
         jit_compile: bool = False,
         device: Optional[str] = None,
     ) -> None:
-        feeds = {key: np.asarray(value) for key, value in (feed_dict or {}).items()}
-        fed = [Input(k, str(v.dtype), v.shape, "feed_dict") for k, v in feeds.items()]
+        feeds = given_by(feed_dict, "feed_dict")
+        for feed in feeds:
+            _require_data(feed)
+        fed = [Input(g.key, str(g.source.dtype), g.source.shape, "feed_dict") for g in feeds]
         given = _function_inputs if callable(outputs) else _tensor_inputs
-        free = given(outputs, inputs, feeds)
+        free = given(outputs, inputs, [g.key for g in feeds])
         program = capture(
             outputs, free + fed, session=session, jit_compile=jit_compile, name="outputs"
         ).on(checked_device(device))
-        data = {spec.node: v for spec, v in zip(program.inputs[len(free) :], feeds.values())}
+        data = {spec.node: g.source for spec, g in zip(program.inputs[len(free) :], feeds)}
         self.program = program.bind(data)
         self._structure = program.structure
         for spec in self.program.outputs:
@@ -236,22 +239,30 @@ def as_list(x: Any) -> List[Any]:
     return list(x) if isinstance(x, (list, tuple)) else [x]
 
 
-def _tensor_inputs(outputs: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]) -> List[Input]:
+def _require_data(feed: Given) -> None:
+    if isinstance(feed.source, Variable):
+        raise DeclarationTypeError(
+            f"feed_dict: {feed.label!r} is a Theano variable, and feed_dict takes data. Put "
+            f"{feed.label!r} into inputs, and give the variable where the op is called."
+        )
+
+
+def _tensor_inputs(outputs: Any, inputs: Sequence[Any], fed: Sequence[Any]) -> List[Input]:
     graph = tensors_of(outputs, "outputs")[0].graph
     for key in inputs:
         graph_tensor(key, graph, "inputs", "outputs")
     return [Input(key, None, None, "inputs") for key in inputs]
 
 
-def _function_inputs(function: Any, inputs: Sequence[Any], feeds: Dict[Any, Any]) -> List[Input]:
+def _function_inputs(function: Any, inputs: Sequence[Any], fed: Sequence[Any]) -> List[Input]:
     names = arguments_of(function, "outputs").names
-    for name in feeds:
-        if name not in names:
+    for key in fed:
+        if variable_of(key) is None and not (isinstance(key, str) and key in names):
             raise DeclarationError(
-                f"feed_dict has {name!r}, which is not an argument of outputs. Its arguments are: "
+                f"feed_dict has {key!r}, which is not an argument of outputs. Its arguments are: "
                 f"{', '.join(names)}."
             )
-    open_names = [name for name in names if name not in feeds]
+    open_names = [name for name in names if not any(same_key(name, key) for key in fed)]
     variables = [variable_of(x) for x in inputs]
     given = sum(v is None for v in variables)
     if given > len(open_names):

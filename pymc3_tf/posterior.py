@@ -15,8 +15,9 @@ from pymc3_tf import runtime
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.density import TFDensity
 from pymc3_tf.draws import drawn, evaluate_draws
+from pymc3_tf.entries import Entries, Given, given_by, pairs_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.feeds import Given, given_by, values_at
+from pymc3_tf.feeds import values_at
 from pymc3_tf.keys import graph_tensor, needed, tensors_of
 from pymc3_tf.op import apply, as_list
 
@@ -24,8 +25,8 @@ from pymc3_tf.op import apply, as_list
 def evaluate(
     tensors: Union[tf.Tensor, Sequence[Any], Mapping[str, Any]],
     trace: Any,
-    params: Optional[Mapping[Any, str]] = None,
-    feed_dict: Optional[Mapping[Any, Any]] = None,
+    params: Optional[Entries] = None,
+    feed_dict: Optional[Entries] = None,
     *,
     model: Optional[pm.Model] = None,
     session: Optional[tf.compat.v1.Session] = None,
@@ -38,10 +39,10 @@ def evaluate(
         What to evaluate: predictions, derived quantities, the log density itself.
     trace : pymc3.backends.base.MultiTrace or arviz.InferenceData
         The draws.
-    params : dict, optional
+    params : dict or list of pairs, optional
         Names of the trace's variables, by tensor or variable of the graph. Default: what the
         model's TFDensity variables declared for this graph, data included.
-    feed_dict : dict, optional
+    feed_dict : dict or list of pairs, optional
         Arrays for other placeholders, such as the points at which to predict. They replace what
         the TFDensity declared.
     model : pymc3.Model, optional
@@ -178,15 +179,15 @@ def _declared(graph: tf.Graph, model: pm.Model) -> List[Given]:
     return found
 
 
-def _named(params: Mapping[Any, str], samples: Mapping[str, np.ndarray]) -> List[Given]:
+def _named(params: Entries, samples: Mapping[str, np.ndarray]) -> List[Given]:
     entries = []
-    for key, name in params.items():
+    for key, name in pairs_of(params, "params"):
         if name not in samples:
             raise DeclarationError(
                 f"params: the trace has no variable {name!r}. It has: {', '.join(samples)}."
             )
         variable = _placeholder(samples[name], name)
-        entries.append(Given(key.deref() if hasattr(key, "deref") else key, variable, "params"))
+        entries.append(Given(key, variable, "params"))
     return entries
 
 

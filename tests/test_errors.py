@@ -4,6 +4,7 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
+import theano
 from conftest import tf_normal
 
 import pymc3_tf
@@ -375,6 +376,20 @@ def test_op_inputs():
         TensorFlowOp(lambda x: x, [tf.TensorSpec([], tf.float64)] * 2)
     with pytest.raises(DeclarationError, match="feed_dict has 'z'.*not an argument of outputs"):
         TensorFlowOp(lambda x: x, [tf.TensorSpec([], tf.float64)], feed_dict={"z": 1.0})
+
+
+def test_feeds_of_an_op_that_are_no_data():
+    def op(t):
+        return TensorFlowOp(lambda x, t: x * t, [tf.TensorSpec([], tf.float64)], {"t": t})
+
+    with pytest.raises(DeclarationError, match="feed_dict: 't' has masked entries"):
+        op(np.ma.masked_greater([1.0, 9.0], 5.0))
+    with pytest.raises(DeclarationTypeError, match="'t' is a Theano variable.*'t' into inputs"):
+        op(theano.shared(np.ones(2)))
+    with pytest.raises(DeclarationTypeError, match="feed_dict: 't' is 'one'.*numeric array"):
+        op("one")
+    with pytest.raises(DeclarationTypeError, match="feed_dict is a list. Write a dict"):
+        TensorFlowOp(lambda x, t: x * t, [tf.TensorSpec([], tf.float64)], ["t"])
 
 
 def test_shape_that_changed_after_the_declaration():

@@ -124,9 +124,10 @@ def test_feed_dict_of_one_draw_is_the_row_of_evaluate(line_model):
 def test_names_can_be_given_instead(line_model):
     graph, _, traces, tensors, _ = line_model
     x_t = graph.get_tensor_by_name("x:0")
-    got = pymc3_tf.evaluate(tensors["sum"], traces["InferenceData"], params={x_t: "x"})
     expected = traces["InferenceData"].posterior["x"].values.sum(axis=-1)
-    np.testing.assert_allclose(got, expected)
+    for params in ({x_t: "x"}, {x_t.ref(): "x"}, [(x_t, "x")]):
+        got = pymc3_tf.evaluate(tensors["sum"], traces["InferenceData"], params=params)
+        np.testing.assert_allclose(got, expected)
 
 
 def test_graph_that_no_density_uses(line_model):

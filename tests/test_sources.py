@@ -639,6 +639,18 @@ def test_op_takes_variables_of_the_function_as_inputs():
         np.testing.assert_array_equal(found, wanted)
 
 
+def test_op_takes_data_by_tensor_reference_and_variable():
+    with tf.Graph().as_default():
+        x_t, t_t = (tf.compat.v1.placeholder(tf.float64, [2]) for _ in range(2))
+        by_tensor = pymc3_tf.TensorFlowOp(x_t * t_t, [x_t], {t_t.ref(): [3.0, 5.0]})
+    weight = tf.Variable([1.0, 1.0], dtype=tf.float64)
+    by_variable = pymc3_tf.TensorFlowOp(
+        lambda x: x * weight, [tf.TensorSpec([2], tf.float64)], [(weight, [3.0, 5.0])]
+    )
+    for op in (by_tensor, by_variable):
+        np.testing.assert_array_equal(op(np.array([1.0, 2.0])).eval(), [3.0, 10.0])
+
+
 def test_summary_lists_what_was_captured():
     offset = tf.Variable(np.ones((2, 3), np.float32), name="offset")
     with pm.Model():
