@@ -138,6 +138,12 @@ def _pow(x: Any, y: Any) -> Any:
     )
 
 
+def _square(x: Any) -> Any:
+    if x.dtype == tf.bool:
+        return x
+    return math.square(x) if _is_float(x) else math.multiply(x, x)
+
+
 def _round_away(x: Any) -> Any:
     return tf.sign(x) * tf.floor(tf.abs(x) + 0.5)
 
@@ -212,7 +218,7 @@ for _op, _function in {
     scalar.Exp: math.exp,
     scalar.Exp2: lambda x: math.pow(tf.constant(2, x.dtype), x),
     scalar.Expm1: math.expm1,
-    scalar.Sqr: math.square,
+    scalar.Sqr: _square,
     scalar.Sqrt: math.sqrt,
     scalar.ArcCos: math.acos,
     scalar.ArcSin: math.asin,
