@@ -82,10 +82,8 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
             if is_known(steps) and is_known(length) and length != int(steps) + n:
                 raise NotImplementedError(f"{op}: only loops that keep all steps are translated")
         count = int(steps) if is_known(steps) else tf.cast(steps, tf.int32)
-        arrays = [
-            tf.TensorArray(x.dtype, count, element_shape=x.shape[1:]).unstack(x[:count])
-            for x in map(tf.convert_to_tensor, sequences)
-        ]
+        # Not as arrays, the gradients of which have a length that XLA does not know.
+        sequences = [tf.convert_to_tensor(x) for x in sequences]
         windows = [[x[i] for i in range(n)] for x, n in zip(initial, look_back)]
         first = op.n_mit_mot_outs
         results = [
@@ -97,7 +95,7 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
         ]
 
         def step(i: Any, going: Any, mit_mots: Any, windows: Any, results: Any, shared: Any) -> Any:
-            arguments = [array.read(i) for array in arrays]
+            arguments = [tf.gather(x, i) for x in sequences]
             for buffer, each in zip(mit_mots, op.tap_array):
                 arguments += [tf.gather(buffer, i - min(each) + tap) for tap in each]
             for window, each, n in zip(windows, taps, look_back):
