@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf import factorizations, grappler
+from pymc3_tf import factorizations, grappler, trees
 from pymc3_tf.graphs import define_functions, every_node, name_functions
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
@@ -121,13 +121,15 @@ class _Momentum:
 def _value_and_gradient(
     logp: Callable[..., tf.Tensor], batch: bool, position: tf.Tensor, *data: tf.Tensor
 ) -> Any:
-    def of_one(position: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
+    def of_one(position: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(position)
+            value = tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
+        return value, tape.gradient(value, position, unconnected_gradients="zero")
 
-    with tf.GradientTape() as tape:
-        tape.watch(position)
-        value = tf.vectorized_map(of_one, position) if batch else of_one(position)
-    return value, tape.gradient(value, position, unconnected_gradients="zero")
+    # The tape is inside: what is vectorized are plain ops, without the gradients of their own that
+    # functions and ops of the density may have.
+    return tf.vectorized_map(of_one, position) if batch else of_one(position)
 
 
 def _inline(function: Any) -> Callable[..., Any]:
@@ -298,7 +300,7 @@ class Program:
     def _kernel(self, logp: Any, step_size: Any, target_accept: Any, adaptation: Any) -> Any:
         tfp = tensorflow_probability()
         return tfp.mcmc.DualAveragingStepSizeAdaptation(
-            tfp.experimental.mcmc.PreconditionedNoUTurnSampler(
+            trees.deep(tfp.experimental.mcmc.PreconditionedNoUTurnSampler)(
                 logp, step_size, max_tree_depth=self.max_treedepth
             ),
             num_adaptation_steps=adaptation,
