@@ -66,3 +66,11 @@ class DiscreteVariableError(ValueError):
 
 class CompilationError(ValueError):
     """XLA cannot compile a part of a model."""
+
+
+def message(error: Exception) -> str:
+    """Return what an error of TensorFlow says, without where in the graph it says it."""
+    text = getattr(error, "message", str(error))
+    # Errors in the midst of a graph say where first, over several lines, and then what.
+    lines = text.split("\n\t [[")[0].strip().splitlines()
+    return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."

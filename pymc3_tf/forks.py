@@ -57,6 +57,22 @@ def prepare_session(run_options: Any) -> None:
     run_options.experimental.use_run_handler_pool = True
 
 
+def refuse(what: str) -> None:
+    """Raise an error in a forked process, for what has no thread pool of its own there.
+
+    Parameters
+    ----------
+    what : str
+        What cannot work.
+    """
+    if depth:
+        raise RuntimeError(
+            f"{what} cannot work in a forked process, because TensorFlow's threads do not survive "
+            "a fork. Start the process by multiprocessing.get_context('spawn') or "
+            "get_context('forkserver'), without a preload of pymc3_tf, or use pm.sample() in it."
+        )
+
+
 def guarded(call: Callable[..., Any], then: Callable[..., Any] = lambda call: None) -> Any:
     """Let a call end the process rather than hang; tell ``then`` that the bare call is safe."""
 

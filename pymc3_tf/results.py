@@ -133,9 +133,15 @@ def to_inference_data(
         tensorflow_probability_version=tensorflow_probability().__version__,
     )
     if log_likelihood:
-        joint = {n: a if a.ndim > 2 else a[..., None] for n, a in log_likelihood.items()}
-        idata.add_groups({"log_likelihood": joint}, coords=coords, dims=dims)
-        idata.log_likelihood.attrs.update(attrs)
+        # Of a multivariate variable there is one number for each vector, and of a joint density
+        # one number, which has none of the variable's dimensions.
+        pointwise = {n: a if a.ndim > 2 else a[..., None] for n, a in log_likelihood.items()}
+        joint = {n for n, a in log_likelihood.items() if a.ndim == 2}
+        dims_of = {n: d for n, d in dims.items() if n not in joint}
+        dataset = az.dict_to_dataset(
+            pointwise, attrs=attrs, coords=coords, dims=dims_of, skip_event_dims=True
+        )
+        idata.add_groups({"log_likelihood": dataset})
     if keep_untransformed:
         kept = [n for n in trace.varnames if is_transformed_name(n)]
         number = trace.report.n_draws

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import arviz as az
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 from fastprogress.fastprogress import progress_bar
-from pymc3.util import check_start_vals, update_start_vals
 from theano.graph.basic import ancestors
 
 from pymc3_tf import chains as nuts_chains
-from pymc3_tf import nuts
-from pymc3_tf.exceptions import CompilationError, EvaluationError
+from pymc3_tf import forks, nuts
+from pymc3_tf.exceptions import CompilationError, EvaluationError, message
 from pymc3_tf.linker import compile_alone
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.program import Program
 from pymc3_tf.results import multi_trace, to_inference_data, warn
+from pymc3_tf.starts import chain_starts
 from pymc3_tf.unconstrained import UnconstrainedModel
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _log = logging.getLogger("pymc3")
 
 # A log likelihood of more numbers than this is only computed when it is asked for: 1.6 GB.
 _LOG_LIKELIHOOD_NUMBERS = 200_000_000
-_JITTER_RETRIES = 10
 
 
+def _outside_of_graphs(function: _Function) -> _Function:
+    """Let a function run eagerly, also where users are about to build a graph."""
+
+    @functools.wraps(function)
+    def eagerly(*args: Any, **kwargs: Any) -> Any:
+        with tf.init_scope():
+            if not tf.executing_eagerly():
+                raise RuntimeError(
+                    "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
+                    "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
+                    "within tf.Graph().as_default(). Or use pm.sample()."
+                )
+            return function(*args, **kwargs)
+
+    return cast(_Function, eagerly)
+
+
+@_outside_of_graphs
 def sample(
     draws: int = 1000,
     tune: int = 1000,
@@ -73,8 +105,8 @@ def sample(
         in the warmup. With ``"jitter+"`` in front, chains start within one unit of the test point
         in each unconstrained direction.
     start : dict or sequence of dict, optional
-        Where to start, by variable name; one for all chains, or one for each. What it lacks is
-        taken from the model's test point.
+        Where to start, by variable name; one for all chains, or one for each. Chains start there
+        without jitter. What it lacks is taken from the model's test point.
     random_seed : int or sequence of int, optional
         One seed, or one for each chain. The same seed gives the same draws.
     model : pymc3.Model, optional
@@ -119,7 +151,9 @@ def sample(
     pymc3.exceptions.SamplingError
         If the log density is not finite where a chain starts.
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or nothing of its kind.
+    RuntimeError
+        In a forked process, or if TensorFlow's eager execution is disabled.
     ImportError
         If TensorFlow Probability is not installed.
 
@@ -140,7 +174,10 @@ def sample(
     >>> abs(float(idata.posterior["x"].mean()) - 3.0) < 0.2
     True
     """
+    forks.refuse("pymc3_tf.sample")
     model = pm.modelcontext(model)
+    if not isinstance(model, pm.Model):
+        raise TypeError(f"model is {model!r}. Give a pm.Model, or call inside of `with model:`.")
     _refuse_clusters(model)
     options = dict(idata_kwargs or {})
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method, options)
@@ -158,8 +195,13 @@ def sample(
     begin = time.perf_counter()
     progress = _ProgressBar(chains * (draws + tune)) if progressbar else None
     try:
-        starts = _starts(
-            model, unconstrained, program, data, start, seeds, init.startswith("jitter")
+        starts = chain_starts(
+            model, unconstrained, program, start, seeds, init.startswith("jitter")
+        )
+        # What is computed from the draws is tried before there are any, which would be lost.
+        unconstrained.values(starts[:1])
+        observed = _wanted(
+            model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
         )
         result = nuts_chains.sample(
             program,
@@ -177,7 +219,7 @@ def sample(
         if jit_compile:
             raise CompilationError(_culprit(model, error)) from error
         raise EvaluationError(
-            f"TensorFlow failed while sampling: {_first_line(error)} Where XLA would go on with "
+            f"TensorFlow failed while sampling: {message(error)} Where XLA would go on with "
             "NaN, a divergence, TensorFlow's own ops end the run. Use pm.sample(), which counts a "
             "divergence too."
         ) from error
@@ -197,9 +239,7 @@ def sample(
         seconds=seconds,
         chains=[int(chain) for chain in result.chains],
     )
-    likelihood = unconstrained.log_likelihood(
-        result.draws.positions, _wanted(model, result.draws, options.pop("log_likelihood", None))
-    )
+    likelihood = unconstrained.log_likelihood(result.draws.positions, observed)
     idata = to_inference_data(trace, likelihood, keep_untransformed=keep_untransformed, **options)
     if compute_convergence_checks:
         warn(trace, idata, target_accept=target_accept, max_treedepth=max_treedepth)
@@ -226,7 +266,7 @@ def _check(
     ):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more.")
-    if not 0 < target_accept < 1:
+    if not isinstance(target_accept, (float, np.floating)) or not 0 < target_accept < 1:
         raise ValueError(
             f"target_accept is {target_accept!r}. Give a rate between 0 and 1, such as 0.9."
         )
@@ -285,67 +325,34 @@ def _compiled(
     return unconstrained, known[key]
 
 
-def _starts(
-    model: pm.Model,
-    unconstrained: UnconstrainedModel,
-    program: nuts.Program,
-    data: Sequence[np.ndarray],
-    start: Any,
-    seeds: np.ndarray,
-    jitter: bool,
-) -> np.ndarray:
-    """Return a start for each chain, at which the log density is finite if it can be found."""
-    points = start if isinstance(start, (list, tuple)) else [start or {}] * len(seeds)
-    if len(points) != len(seeds):
-        raise ValueError(
-            f"start has {len(points)} points for {len(seeds)} chains. Give one for each, or a "
-            "single dict for all."
-        )
-    constants = [tf.constant(array) for array in data]
-    starts = []
-    for given, seed in zip(points, seeds):
-        middle = unconstrained.vector(_completed(model, given))
-        random = np.random.RandomState(seed.view(np.uint32))
-        for _ in range(_JITTER_RETRIES):
-            position = middle + random.uniform(-1, 1, middle.shape) * jitter
-            rows = np.broadcast_to(position, [*program.batch, len(position)])
-            if np.isfinite(np.ravel(program.evaluate(rows, constants)[0])[0]):
-                break
-        else:
-            check_start_vals(unconstrained.point(position), model)  # names the variable
-        starts.append(position)
-    return np.array(starts)
-
-
-def _completed(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, Any]:
-    for name in given:
-        if name not in model.named_vars:
-            raise ValueError(
-                f"start has {name!r}, which is not a variable of the model. It has: "
-                f"{', '.join(model.named_vars)}."
-            )
-    point = dict(given)
-    update_start_vals(point, model.test_point, model)
-    return point
-
-
-def _wanted(model: pm.Model, draws: nuts_chains.Draws, names: Any) -> List[str]:
-    """Return the observed variables of which to compute the log likelihood."""
+def _wanted(
+    model: pm.Model, unconstrained: UnconstrainedModel, start: np.ndarray, draws: int, names: Any
+) -> List[str]:
+    """Return the observed variables of which to compute the log likelihood, and try it."""
     every = [v.name for v in model.observed_RVs]
-    if names is True or names is False:
-        return every if names else []
-    if names is not None:
-        return [name for name in every if name in names]
-    numbers = sum(np.size(v.tag.test_value) for v in model.observed_RVs)
-    if numbers * draws.stats["lp"].size <= _LOG_LIKELIHOOD_NUMBERS:
-        return every
+    wanted = _names(names, every)
+    numbers = sum(a.size for a in unconstrained.log_likelihood(start[None], wanted).values())
+    if names is not None or numbers * draws <= _LOG_LIKELIHOOD_NUMBERS:
+        return wanted
     _log.info(
         "The log likelihood of %d observations for %d draws is left out. Ask for it with "
         "idata_kwargs={'log_likelihood': True}.",
         numbers,
-        draws.stats["lp"].size,
+        draws,
     )
     return []
+
+
+def _names(names: Any, every: List[str]) -> List[str]:
+    if names is None or isinstance(names, (bool, np.bool_)):
+        return [] if names is not None and not names else every
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, (list, tuple)) or not set(names) <= set(every):
+        raise ValueError(
+            f"idata_kwargs: log_likelihood is {names!r}. Give True, False, or names of observed "
+            f"variables, which are: {', '.join(every)}."
+        )
+    return [name for name in every if name in names]
 
 
 def _refuse_clusters(model: pm.Model) -> None:
@@ -376,7 +383,7 @@ def _culprit(model: pm.Model, error: Exception) -> str:
                     "pm.sample(), or pymc3_tf.sample(jit_compile=False): they do not compile it."
                 )
     return (
-        f"XLA cannot compile the model: {_first_line(error)} Use pm.sample(), or, if it was asked "
+        f"XLA cannot compile the model: {message(error)} Use pm.sample(), or, if it was asked "
         "for chain_method='vectorized', chain_method='parallel'."
     )
 
@@ -389,15 +396,8 @@ def _reason(program: Program) -> str:
     try:
         compile_alone(program)
     except tf.errors.OpError as error:
-        return _first_line(error)
+        return message(error)
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    message = getattr(error, "message", str(error))
-    # Errors in the midst of a graph say where first, over several lines, and then what.
-    lines = message.split("\n\t [[")[0].strip().splitlines()
-    return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."
 
 
 class _ProgressBar:

@@ -15,7 +15,7 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 
-from pymc3_tf.exceptions import DiscreteVariableError
+from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
 from pymc3_tf.inference_data import without_missing
 from pymc3_tf.linker import Linked, link
 
@@ -54,6 +54,7 @@ class UnconstrainedModel:
         self._observed = list(model.observed_RVs)
         self._inputs = list(model.vars)
         self._log_density = link([model.logpt], self._inputs)
+        self._linked: Dict[Any, Linked] = {}
         self._batches: Dict[Any, _Batch] = {}
 
     @property
@@ -107,12 +108,23 @@ class UnconstrainedModel:
     def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
         if not graphs:
             return {}
-        key = tuple(graphs.values())
+        outputs = tuple(graphs.values())
+        if outputs not in self._linked:
+            self._linked[outputs] = link(list(outputs), self._inputs)
+        linked = self._linked[outputs]
+        # Shapes that are known while tracing become constants of what is traced.
+        key = outputs, tuple(array.shape for array in linked.data)
         if key not in self._batches:
-            self._batches[key] = _Batch(link(list(key), self._inputs), self._split, self.size)
+            self._batches[key] = _Batch(linked, self._split, self.size)
         rows = positions.reshape(-1, self.size)
         leading = positions.shape[:-1]
-        arrays = self._batches[key](rows)
+        try:
+            arrays = self._batches[key](rows)
+        except tf.errors.OpError as error:
+            raise EvaluationError(
+                f"TensorFlow failed where it computes {', '.join(map(repr, graphs))} from the "
+                f"draws: {message(error)} Leave out what fails, or use pm.sample()."
+            ) from error
         return {n: array.reshape(leading + array.shape[1:]) for n, array in zip(graphs, arrays)}
 
     def _split(self, position: tf.Tensor) -> List[tf.Tensor]:

@@ -51,7 +51,7 @@ def _batched_dot(op: Any, node: Any) -> Callable[..., Any]:
     return lambda x, y: tf.einsum(equation, x, y)
 
 
-# On a matrix that is not positive definite, XLA's factor is NaN; TensorFlow's own op is an error.
+# Of a matrix that has none, XLA's factor or inverse is NaN; TensorFlow's own op is an error.
 _cholesky_or_nan = tf.function(tf.linalg.cholesky, jit_compile=True, autograph=False)
 
 

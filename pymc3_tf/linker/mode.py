@@ -10,6 +10,7 @@ from theano.compile.mode import Mode, predefined_linkers, predefined_modes
 from theano.link.basic import Container, PerformLinker
 from theano.link.utils import map_storage
 
+from pymc3_tf import forks
 from pymc3_tf.linker.graph import QUERY, Linked
 
 
@@ -60,6 +61,7 @@ class TFLinker(PerformLinker):
         function = tf.function(linked, autograph=False, jit_compile=self.jit_compile or None)
 
         def run() -> None:
+            forks.refuse("A Theano function that is computed by TensorFlow")
             arguments = [
                 np.asarray(storage[0], variable.dtype)
                 for storage, variable in zip(input_storage, graph.inputs)
