@@ -59,12 +59,13 @@ def place_of(error: BaseException) -> Optional[Place]:
     current: Optional[BaseException] = error
     while current is not None:
         frames = list(_frames(current))
-        for i in reversed(range(len(frames))):
-            if _is_users(frames[i][0]):
-                called = (
-                    _root(frames[i + 1][0].f_globals.get("__name__")) if frames[i + 1 :] else ""
-                )
-                return _place(current, *frames[i], called)
+        users = [i for i, (frame, *_) in enumerate(frames) if _is_users(frame)]
+        # Installed packages are the user's own code only if nothing else is.
+        scripts = [i for i in users if "site-packages" not in frames[i][0].f_code.co_filename]
+        if users:
+            i = (scripts or users)[-1]
+            called = frames[i + 1][0].f_globals.get("__name__") if frames[i + 1 :] else ""
+            return _place(current, *frames[i], _root(called))
         current = current.__cause__ or current.__context__
     return None
 
@@ -102,6 +103,8 @@ def _place(
         source = linecache.getline(file, line).strip()
         return Place(file, line, function, source, source, False, names, code, called)
     full = linecache.getline(file, line, frame.f_globals)
+    if not full:
+        return Place(file, line, function, "", _spelled(code, names), False, names, code, called)
     text, exact = full, False
     if hasattr(code, "co_positions"):
         start, end, first, last = list(code.co_positions())[instruction // 2]
@@ -110,8 +113,15 @@ def _place(
     return Place(file, line, function, full.strip(), text.strip(), exact, names, code, called)
 
 
+def _spelled(code: types.CodeType, names: Mapping[str, Any]) -> str:
+    """Return what a function may call, for one that has no source."""
+    modules = [name for name in code.co_names if isinstance(names.get(name), types.ModuleType)]
+    called = [f"{m}.{x}" for m in modules for x in code.co_names if hasattr(names[m], x)]
+    return " ".join([*called, *code.co_freevars, *code.co_names])
+
+
 def _locals(frame: types.FrameType) -> Mapping[str, Any]:
-    """Return the local names; of a rewritten function, whose branches are functions, all of them."""
+    """Return the local names; of a function that TensorFlow rewrote, of all its parts."""
     names, outer, file = dict(frame.f_locals), frame.f_back, frame.f_code.co_filename
     while _GENERATED in file and outer is not None:
         if outer.f_code.co_filename == file:
@@ -124,7 +134,7 @@ def said(error: BaseException) -> str:
     """Return what an error says, with its type, on one line of bounded length."""
     text = getattr(getattr(error, "ag_error_metadata", None), "cause_message", None)
     text = " ".join((text or f"{type(error).__name__}: {error}").split())
-    return text if len(text) <= 400 else text[:400] + " ..."
+    return text if len(text) <= 300 else text[:300] + " ..."
 
 
 def advice_on(
@@ -256,8 +266,9 @@ def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> s
     if place.called not in _LIBRARIES and not refused:
         return ""
     if functions:
-        return _functions_text(functions)
-    for text, x in theirs:
+        with_tensors = [(text, x) for text, x in functions if _gets_tensor(place, text)]
+        return _functions_text(with_tensors or functions)
+    for text, _ in theirs:
         if re.search(re.escape(text) + r"\s*\[", place.text):
             return (
                 f"{text!r} is an array, which a tensor cannot index. Write "
@@ -277,6 +288,18 @@ def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> s
 
 def _is_call_of(text: str, function: str) -> bool:
     return re.match(re.escape(function) + r"\s*\(", text) is not None and text.endswith(")")
+
+
+def _gets_tensor(place: Place, function: str) -> bool:
+    """Whether a tensor stands between the parentheses of a call."""
+    call = re.search(re.escape(function) + r"\s*\(", place.text)
+    depth, end = 1, call.end() if call else len(place.text)
+    start = end
+    while depth and end < len(place.text):
+        depth += {"(": 1, ")": -1}.get(place.text[end], 0)
+        end += 1
+    names = re.findall(r"[A-Za-z_]\w*", place.text[start:end])
+    return any(tf.is_tensor(place.names.get(name)) for name in names)
 
 
 def _functions_text(functions: Sequence[Tuple[str, Any]]) -> str:
@@ -302,7 +325,7 @@ def _instead(text: str, x: Any) -> str:
             "tfp.distributions.Normal(mu, sigma).log_prob(y). (tf.math.lgamma, tf.math.log, ... "
             "are what most formulas need.)"
         )
-    known = function_text([text.split(".")[-1], getattr(x, "__name__", "")])
+    known = function_text([text.split(".")[-1], getattr(x, "__name__", type(x).__name__)])
     if known is None:
         return "Write it with TensorFlow's functions (tf.math, tf.linalg, tf.reduce_sum, ...)."
     return f"Write {known} instead."
@@ -316,9 +339,22 @@ _DTYPES = re.compile(
 )
 
 
+def _of_theano(error: str) -> bool:
+    kinds = (
+        "FreeRV|TransformedRV|ObservedRV|MultiObservedRV|DeterministicWrapper|Tensor\\w*Variable"
+    )
+    return re.search(f"'({kinds})'", error) is not None
+
+
 def _on_dtypes(
     error: str, found: Sequence[Tuple[str, Any]], inputs: Sequence[Tuple[str, str]]
 ) -> str:
+    if _of_theano(error):
+        return (
+            "The function uses a variable of PyMC3 or Theano, which TensorFlow knows nothing of. "
+            "Put it into params, under the name of an argument of the function, and use the "
+            "argument."
+        )
     if "parameter 'indices'" in error or not _DTYPES.search(error):
         return ""
     floating = theano.config.floatX
@@ -398,6 +434,10 @@ _PATTERNS: List[Tuple[str, str]] = [
         "integer: tf.cast(i, tf.int32). For range(n) write tf.range(n).",
     ),
     ("__round__", "Write tf.round(x)."),
+    (
+        "Expected any non-tensor type",
+        "tf.constant takes no tensor. Use the tensor itself, or tf.identity(x).",
+    ),
     ("__format__", "A tensor has no number to format here. Leave it out, or use tf.print."),
     (
         "evaluate tensor using `eval|No default session|Session graph is empty",

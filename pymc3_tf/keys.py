@@ -97,9 +97,9 @@ def guess_text(value: Any) -> str:
     if value is None:
         return ""
     return (
-        f" The value, the random variable itself, is taken to be {label_of(value)!r}, since neither "
-        "params nor feed_dict has it. If it is data, put it into feed_dict; if another is the "
-        "value, name that with value=."
+        f" The value, the random variable itself, is taken to be {label_of(value)!r}, since "
+        "neither params nor feed_dict has it. If it is data, put it into feed_dict; if another is "
+        "the value, name that with value=."
     )
 
 
