@@ -11,7 +11,7 @@ import theano.sparse
 import theano.tensor as tt
 
 import pymc3_tf
-from pymc3_tf import TensorFlowOp
+from pymc3_tf import TensorFlowOp, starts
 from pymc3_tf.exceptions import DeclarationTypeError
 from pymc3_tf.linker import link
 
@@ -71,7 +71,10 @@ def test_ops_values_and_starts():
     np.testing.assert_allclose(dist.logp(big).eval(), -(X**2))
     with pm.Model() as model:
         pm.TFDensity("x", lambda x: -(x**2), shape=4, testval=big)
-        np.testing.assert_allclose(model.logp(model.test_point), -np.sum(X**2))
+    np.testing.assert_allclose(model.logp(model.test_point), -np.sum(X**2))
+    start = starts._completed(model, {"x": big})["x"]
+    assert start.dtype.isnative
+    np.testing.assert_array_equal(start, X)
 
 
 def test_draws_in_another_byte_order():
@@ -103,14 +106,17 @@ def test_a_shared_variable_that_holds_no_numeric_array():
 
 @pytest.mark.parametrize("wrap", [theano.shared, theano.sparse.as_sparse_variable])
 def test_a_sparse_product_that_is_linked(wrap):
-    x = tt.dvector("x")
-    product = theano.sparse.structured_dot(wrap(SPARSE), x.dimshuffle(0, "x"))
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        product = theano.sparse.structured_dot(wrap(SPARSE), x.dimshuffle(0, "x"))
     with pytest.raises(NotImplementedError, match="StructuredDot has no translation.*toarray"):
         link([product], [x])(tf.ones(3, tf.float64))
 
 
 def test_a_constant_sparse_matrix_that_is_made_dense_is_linked():
-    x = tt.dvector("x")
-    dense = theano.sparse.dense_from_sparse(theano.sparse.as_sparse_variable(SPARSE))
-    (found,) = link([tt.dot(dense, x)], [x])(tf.constant([1.0, 2.0, 3.0], tf.float64))
+    with theano.config.change_flags(compute_test_value="off"):
+        x = tt.dvector("x")
+        dense = theano.sparse.dense_from_sparse(theano.sparse.as_sparse_variable(SPARSE))
+        product = tt.dot(dense, x)
+    (found,) = link([product], [x])(tf.constant([1.0, 2.0, 3.0], tf.float64))
     np.testing.assert_allclose(found, [1.0, 2.0, 3.0])
