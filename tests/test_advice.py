@@ -42,6 +42,10 @@ def branch(y, mu):
     return y
 
 
+def of_series(y, mu):
+    return SERIES * y * mu
+
+
 def over_lines(y, mu):
     constant = 0.5 * np.log(2 * np.pi)
     return (
@@ -95,7 +99,7 @@ CASES = [
     (lambda y, mu: y - tt.dot(y, mu), "is of Theano.*Write tf.tensordot"),
     (lambda y, mu: y - pm.math.invlogit(mu), "pm.math.invlogit.*Write tf.sigmoid"),
     (lambda y, mu: pm.Normal.dist(mu, 1.0).logp(y), "is of PyMC3.*tfp.distributions"),
-    (lambda y, mu: SERIES * y * mu, r"'SERIES' is an object of pandas.*np.asarray\(SERIES, float"),
+    (of_series, r"'SERIES' is an object of pandas.*np.asarray\(SERIES, float"),
     (lambda y, mu: y - mu.numpy(), "has no .numpy.*tf.exp"),
     (lambda y, mu: y - mu.item(), "has no .item.*tf.exp"),
     (lambda y, mu: y - mu.eval(), "has no value here.*tf.exp"),
