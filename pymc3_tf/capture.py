@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
+from pymc3_tf.advice import OWN_FAULTS, advice_on, place_of, result_text, said
 from pymc3_tf.arguments import call_by_name
 from pymc3_tf.cluster import Cluster
 from pymc3_tf.exceptions import (
     DeclarationError,
     DeclarationTypeError,
-    GraphSizeError,
     UnfedPlaceholderError,
     UnsupportedOpError,
 )
@@ -45,6 +45,7 @@ from pymc3_tf.keys import (
 )
 from pymc3_tf.program import Gradients, Program, TensorSpec, add_gradients, assemble
 from pymc3_tf.seeds import seed_random_ops
+from pymc3_tf.sizes import is_too_large, size_checked, size_error
 from pymc3_tf.xla import unsupported_by_xla
 
 
@@ -189,7 +190,8 @@ def _capture_tensors(
         )
     values = variable_values(graph_def, parameters, graph, how.session, name)
     freeze_shapes(graph_def, graph, {})
-    graph_def = freeze(graph_def, values, roots, name)
+    with size_checked(name):
+        graph_def = freeze(graph_def, values, roots, name)
     _check_compilation(graph_def, how)
     return assemble(
         graph_def,
@@ -294,26 +296,26 @@ def _returned(
     try:
         given = {i.key: t for i, t in zip(inputs, tensors) if isinstance(i.key, str)}
         return call_by_name(function, given)
-    except (DeclarationError, DeclarationTypeError):
+    except (DeclarationError, DeclarationTypeError, *OWN_FAULTS):
         raise
-    except (AssertionError, TypeError, ValueError, tf.errors.OpError) as error:
-        described = ", ".join(
-            f"{i.key if isinstance(i.key, str) else k}: {i.dtype} {tf.TensorShape(i.shape)}"
-            for k, i in enumerate(inputs)
-        )
-        raise DeclarationError(
-            f"{name} could not be traced with ({described}): {type(error).__name__}: {error}"
-            f"{_advice_on_dtypes(inputs, str(error))}"
-        ) from error
+    except Exception as error:
+        raise _untraceable(error, inputs, name) from error
 
 
-def _advice_on_dtypes(inputs: Sequence[Input], error: str) -> str:
-    integers = [str(i.key) for i in inputs if np.dtype(i.dtype).kind in "iu"]
-    if "type" not in error or not 0 < len(integers) < len(inputs):
-        return ""
-    return (
-        f" Integers: {', '.join(integers)}. TensorFlow does not mix dtypes: if they are to be "
-        "numbers like the others, give 1.0 instead of 1, or np.asarray(x, float) instead of x."
+def _untraceable(error: Exception, inputs: Sequence[Input], name: str) -> DeclarationError:
+    labels = [label_of(i.key) for i in inputs]
+    described = ", ".join(
+        f"{label}: {i.dtype} {tf.TensorShape(i.shape)}" for label, i in zip(labels, inputs)
+    )
+    place = place_of(error)
+    at = f" at {place}" if place else ""
+    if is_too_large(error):
+        return size_error(f"a constant of {name}", error, at)
+    known = [(label, i.dtype) for label, i in zip(labels, inputs) if i.dtype is not None]
+    advice = advice_on(error, place, known)
+    return DeclarationError(
+        f"{name} could not be traced with ({described}){at}. {advice}{' ' if advice else ''}"
+        f"{said(error)}"
     )
 
 
@@ -325,8 +327,7 @@ def _call(
     for output in tf.nest.flatten(result):
         if not isinstance(output, tf.Tensor):
             raise DeclarationTypeError(
-                f"{name} returned {type(output).__name__}, not a tensor. Compute with TensorFlow "
-                "ops (tf.math, tf.linalg, ...) instead of NumPy or Python numbers."
+                f"{name} returned {type(output).__name__}, not a tensor. {result_text(output)}"
             )
     return result
 
@@ -372,9 +373,10 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
-    values, labels = captured_values(graph_def, concrete.graph.captures, known)
-    freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
-    graph_def = freeze(graph_def, values, roots, name)
+    with size_checked(name):
+        values, labels = captured_values(graph_def, concrete.graph.captures, known)
+        freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
+        graph_def = freeze(graph_def, values, roots, name)
     _check_compilation(graph_def, how)
     return assemble(
         graph_def,
@@ -491,13 +493,8 @@ def _check_compilation(graph_def: Any, how: _How) -> None:
 
 
 def _as_graph_def(graph: tf.Graph, name: str) -> Any:
-    try:
+    with size_checked(name):
         return graph.as_graph_def()
-    except ValueError as error:
-        raise GraphSizeError(
-            f"the graph of {name} is over 2 GB, more than TensorFlow can serialize ({error}). "
-            "Replace its large constants by placeholders, and hand the arrays over by feed_dict."
-        ) from error
 
 
 def _frozen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -28,11 +29,11 @@ from pymc3_tf.distributions import (
     Traits,
     joint_data_text,
 )
-from pymc3_tf.entries import Entries, Given, given_by, pairs_of
-from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.entries import Entries, Given, given_by, native, pairs_of
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, about
 from pymc3_tf.feeds import feed_for
 from pymc3_tf.graphs import Shape
-from pymc3_tf.keys import Source, find_value, same_key, tensor_spec
+from pymc3_tf.keys import Source, find_value, guess_text, same_key, tensor_spec
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.predictive import Sampler
 from pymc3_tf.program import Feed, Program
@@ -147,6 +148,13 @@ class TFDensity(pm.Continuous):
         """Add the variable to the model on the context stack."""
         if name is _Unpickling:
             return super().__new__(cls, name)
+        with about(f"TFDensity {name!r}"):
+            return cls._declare(name, logp, params, value, feed_dict, **kwargs)
+
+    @classmethod
+    def _declare(
+        cls, name: Any, logp: Any, params: Any, value: Any, feed_dict: Any, **kwargs: Any
+    ) -> Any:
         logp, kwargs["random"] = _sources(
             logp, kwargs.pop("distribution", None), kwargs.get("random")
         )
@@ -156,6 +164,7 @@ class TFDensity(pm.Continuous):
         # One private copy of the data serves TensorFlow, Theano and PyMC3.
         feeds = given_by(feed_dict, "feed_dict", masked=True)
         feeds = [g._replace(source=_private(g.source)) for g in feeds]
+        kwargs["_guessed"] = value is None
         value = _find_value(logp, given_by(params, "params"), feeds, value)
         observed = kwargs.pop("observed", None)
         data = [g for g in feeds if value is not None and same_key(g.key, value)]
@@ -212,6 +221,7 @@ class TFDensity(pm.Continuous):
         initval: Any = None,
         _data: Any = None,
         _named: bool = False,
+        _guessed: bool = False,
         **kwargs: Any,
     ) -> None:
         if errors not in ("divergence", "raise"):
@@ -225,6 +235,9 @@ class TFDensity(pm.Continuous):
         # What the user's graph is fed for a draw: the value too, once there is a variable for it.
         self.fed = list(self.given)
         self.value = _find_value(logp, parameters, feeds, value)
+        self._guess = ""
+        if _data is None and (_guessed or value is None):
+            self._guess = guess_text(self.value)
         if any(same_key(g.key, self.value) for g in self.given):
             raise DeclarationError(
                 "TFDensity.dist has no data: leave the value out of feed_dict, and give the data "
@@ -308,12 +321,13 @@ class TFDensity(pm.Continuous):
             For a joint density of several elements inside of another distribution: ``pm.Bound`` and
             ``pm.Mixture`` would count it once for each element.
         """
+        value = tt.as_tensor_variable(native(value))
         if isinstance(self.transform, BijectorTransform):
             # PyMC3 adds the Jacobian determinant, which has the shape of the log density.
             known = self.transform.logp(value)
             return self._apply(value, summed=False) if known is None else known
         logp = self._apply(value, summed=False)
-        missing = tt.as_tensor_variable(value).ndim - logp.ndim
+        missing = value.ndim - logp.ndim
         if self.value is None or missing <= 0:
             return logp
         if not self._named:
@@ -324,7 +338,6 @@ class TFDensity(pm.Continuous):
             )
         if self.transform is None:
             return logp
-        value = tt.as_tensor_variable(value)
         share = logp / tt.prod(value.shape[logp.ndim :])
         return share.dimshuffle(*range(logp.ndim), *["x"] * missing) + tt.zeros_like(value)
 
@@ -430,7 +443,7 @@ class TFDensity(pm.Continuous):
     def _apply(self, value: Any, summed: bool) -> tt.TensorVariable:
         program, inputs = self.program, self._variables
         if self.value is not None:
-            value = tt.as_tensor_variable(value)
+            value = tt.as_tensor_variable(native(value))
             program = self._program_for(value)
             inputs = inputs if isinstance(value, Constant) else [value, *inputs]
         return apply(program.sum() if summed else program, inputs)
@@ -456,13 +469,18 @@ class TFDensity(pm.Continuous):
                 "in the process in which it was declared."
             )
         value = [] if self.value is None else [Input(self.value, self.dtype, shape, "value")]
-        program = self._captured(self._source["source"], value).on(self._device)
+        try:
+            program = self._captured(self._source["source"], value).on(self._device)
+        except DeclarationError as error:
+            if self._guess and re.search("shape|rank|[Dd]imension|indices", str(error)):
+                error.args = (f"{error}{self._guess}",)
+            raise
         program = program.with_fallback(-np.inf if self._errors == "divergence" else np.nan)
         variables = [g for g in self.given if isinstance(g.source, Variable)]
         tests = ([test_value] if value else []) + [_test_value(g.source) for g in variables]
         # Without a test value, it is a component of a mixture: its value may broadcast.
         shape = (None,) * len(shape or ()) if test_value is None else np.shape(test_value)
-        return _checked(program, shape if value else None, tests)
+        return _checked(program, shape if value else None, tests, self._guess)
 
     def _captured(self, source: Any, value: List[Input], **options: Any) -> Program:
         """Capture a function of the value, the parameters and the data, which is bound."""
@@ -551,7 +569,7 @@ def _find_value(
     return find_value(logp, [g.key for g in parameters], [g.key for g in feeds], value)
 
 
-def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
+def _checked(program: Program, value_shape: Shape, tests: List[Any], guess: str) -> Program:
     """Check that the output can be a log density, and settle its rank."""
     if len(program.outputs) != 1:
         labels = ", ".join(spec.label for spec in program.outputs)
@@ -576,7 +594,7 @@ def _checked(program: Program, value_shape: Shape, tests: List[Any]) -> Program:
         raise DeclarationError(
             f"logp has shape {shape}, and the value has shape {value_shape}. It has to be a "
             "scalar, or have one number for each element of the value: sum it with "
-            "tf.reduce_sum, or declare the variable with shape=."
+            f"tf.reduce_sum, or declare the variable with shape=.{guess}"
         )
     if output.shape is None:
         output = dataclasses.replace(output, shape=(None,) * len(shape))
@@ -662,7 +680,7 @@ def _resident(observed: Any, logp: Any, value: Any) -> Any:
         return observed
     array = pandas_to_array(observed)
     if not isinstance(array, np.ndarray) or hasattr(array, "mask"):
-        return observed
+        return native(observed)
     dtype = _value_dtype(tensor_spec(logp, value)[0])
     array = Feed.of("", np.asarray(array, dtype)).array
     return tt.TensorConstant(tt.TensorType(dtype, [n == 1 for n in array.shape]), array)

@@ -4,6 +4,11 @@ Those of declarations are also a ``ValueError`` or a ``TypeError``, so that code
 PyMC3's own declarations guards these as well.
 """
 
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
 
 class DeclarationError(ValueError):
     """A density or an op was declared with arguments that cannot work.
@@ -66,6 +71,16 @@ class DiscreteVariableError(ValueError):
 
 class CompilationError(ValueError):
     """XLA cannot compile a part of a model."""
+
+
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """Say in the errors of a declaration what was declared."""
+    try:
+        yield
+    except (DeclarationError, DeclarationTypeError) as error:
+        error.args = (f"{what}: {error}",)
+        raise
 
 
 def message(error: Exception) -> str:

@@ -75,6 +75,7 @@ def _find_argument(
         raise DeclarationError(
             f"{key!r} is not an argument of logp. Its arguments are: {', '.join(names)}."
         )
+    guessed = value is None
     # Variables have no plain equality.
     unfed = [name for name in required if not any(same_key(name, key) for key in given)]
     if value is None and first in required and not any(same_key(first, key) for key in params):
@@ -86,8 +87,20 @@ def _find_argument(
         raise UnfedPlaceholderError(
             f"logp needs the argument{'s' if len(unfed) > 1 else ''} "
             f"{', '.join(map(repr, unfed))}, which no one gives. Put each into params or feed_dict."
+            f"{guess_text(value) if guessed else ''}"
         )
     return value
+
+
+def guess_text(value: Any) -> str:
+    """Return what to do if the value is not what it was taken to be."""
+    if value is None:
+        return ""
+    return (
+        f" The value, the random variable itself, is taken to be {label_of(value)!r}, since "
+        "neither params nor feed_dict has it. If it is data, put it into feed_dict; if another is "
+        "the value, name that with value=."
+    )
 
 
 def tensor_spec(source: Source, key: Any) -> Tuple[Optional[str], Shape]:

@@ -20,7 +20,7 @@ from pymc3_tf import failures, runtime
 from pymc3_tf.arguments import arguments_of
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
-from pymc3_tf.entries import Entries, Given, given_by
+from pymc3_tf.entries import Entries, Given, given_by, native
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.graphs import static_shape
 from pymc3_tf.keys import graph_tensor, same_key, tensors_of, variable_of
@@ -220,7 +220,7 @@ def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:
 
 
 def _as_input(x: Any, spec: TensorSpec) -> Any:
-    variable = tt.as_tensor_variable(x)
+    variable = tt.as_tensor_variable(native(x))
     if not np.can_cast(variable.dtype, spec.dtype, "same_kind"):
         raise DeclarationTypeError(
             f"{spec.label!r} is {spec.dtype} in the graph, and its value is {variable.dtype}. "

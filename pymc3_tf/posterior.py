@@ -15,7 +15,7 @@ from pymc3_tf import runtime
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.density import TFDensity
 from pymc3_tf.draws import drawn, evaluate_draws
-from pymc3_tf.entries import Entries, Given, given_by, pairs_of
+from pymc3_tf.entries import Entries, Given, given_by, native, pairs_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import values_at
 from pymc3_tf.keys import graph_tensor, needed, tensors_of
@@ -146,11 +146,11 @@ def _samples(trace: Any) -> Tuple[Dict[str, np.ndarray], int]:
     if hasattr(trace, "posterior"):
         posterior = trace.posterior.transpose("chain", "draw", ...)
         samples = {
-            str(name): array.values.reshape(-1, *array.shape[2:])
+            str(name): native(array.values).reshape(-1, *array.shape[2:])
             for name, array in posterior.data_vars.items()
         }
         return samples, posterior.sizes["chain"]
-    return {name: trace.get_values(name) for name in trace.varnames}, trace.nchains
+    return {name: native(trace.get_values(name)) for name in trace.varnames}, trace.nchains
 
 
 def _model(trace: Any, model: Optional[pm.Model]) -> pm.Model:

@@ -14,6 +14,7 @@ from pymc3.util import (
     update_start_vals,
 )
 
+from pymc3_tf.entries import native
 from pymc3_tf.nuts import Program
 from pymc3_tf.unconstrained import UnconstrainedModel
 
@@ -98,7 +99,7 @@ def _completed(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, np.ndarra
                 f"start has {name!r}, which is not a variable of the model. It has: "
                 f"{', '.join(model.named_vars)}."
             )
-    point = {name: np.asarray(value) for name, value in given.items()}
+    point = {name: native(np.asarray(value)) for name, value in given.items()}
     for name, value in point.items():
         expected = np.shape(_test_value(model, name))
         if value.dtype.kind not in "biuf" or value.shape != expected:

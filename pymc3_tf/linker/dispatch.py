@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, Tuple
 
 import numpy as np
 import tensorflow as tf
+from theano.sparse.type import SparseType
 
 # Arrays of at most this size become constants of the TensorFlow graph.
 CONSTANT_BYTES = 4096
@@ -59,7 +60,16 @@ def tf_funcify(op: Any, node: Any) -> Callable[..., Any]:
     raise NotImplementedError(
         f"the Theano op {op} has no translation to TensorFlow; it computes {_place(node)}. "
         f"Register one: @pymc3_tf.linker.tf_funcify.register({type(op).__name__}) on a function "
-        "(op, node) that returns a function of TensorFlow tensors."
+        f"(op, node) that returns a function of TensorFlow tensors.{_advice_on_sparse(node)}"
+    )
+
+
+def _advice_on_sparse(node: Any) -> str:
+    if not any(isinstance(x.type, SparseType) for x in [*node.inputs, *node.outputs]):
+        return ""
+    return (
+        " Or make its sparse matrix a dense array: tt.dot(matrix.toarray(), x) for "
+        "theano.sparse.dot(matrix, x)."
     )
 
 

@@ -162,7 +162,14 @@ def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
     outputs, inputs = list(outputs), list(inputs)
     shared = [x for x in graph_inputs(outputs) if isinstance(x, SharedVariable)]
     shared = [x for x in dict.fromkeys(shared) if x not in inputs]
-    return Linked(rewritten(inputs + shared, outputs), inputs, shared)
+    graph = rewritten(inputs + shared, outputs)
+    for x in graph.inputs:
+        if not isinstance(x.type, tt.TensorType):
+            # No tensor stands for a sparse matrix: the op that uses it says that it cannot.
+            for client, _ in graph.clients[x]:
+                if client != "output":
+                    tf_funcify.dispatch(object)(client.op, client)
+    return Linked(graph, inputs, shared)
 
 
 def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
@@ -221,10 +228,7 @@ def _fold(node: Apply, inputs: Sequence[Any]) -> List[Any]:
     computed = {x: [x in node.inputs] for x in storage}
     thunk = node.op.make_thunk(node, storage, computed, no_recycling=[], impl="py")
     thunk()
-    return [
-        np.asarray(storage[y][0], y.dtype) if hasattr(y, "dtype") else storage[y][0]
-        for y in node.outputs
-    ]
+    return [_array(storage[y][0], y) for y in node.outputs]
 
 
 def constant(variable: Variable) -> Any:
@@ -232,9 +236,14 @@ def constant(variable: Variable) -> Any:
     assert isinstance(variable, Constant), variable
     if isinstance(variable.data, np.ndarray) and _is_large(variable):
         return resident(variable.data)
-    if hasattr(variable, "dtype"):
-        return np.asarray(variable.data, variable.dtype)
-    return variable.data
+    return _array(variable.data, variable)
+
+
+def _array(value: Any, variable: Variable) -> Any:
+    """Return a known value as an array, unless it is something else, such as a sparse matrix."""
+    if isinstance(variable.type, (tt.TensorType, theano.scalar.Scalar)):
+        return np.asarray(value, variable.dtype)
+    return value
 
 
 def _is_large(variable: Any) -> bool:
