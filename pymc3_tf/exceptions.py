@@ -88,4 +88,10 @@ def message(error: Exception) -> str:
     text = getattr(error, "message", str(error))
     # Errors in the midst of a graph say where first, over several lines, and then what.
     lines = text.split("\n\t [[")[0].strip().splitlines()
+    if "fixed tensor list size" in text:
+        return (
+            "it has a loop, and XLA cannot tell for how many iterations at most. Write "
+            "tf.while_loop(..., maximum_iterations=1000), or `for i in tf.range(n)`, or a "
+            "condition such as i < 1000."
+        )
     return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."

@@ -127,9 +127,16 @@ def _value_and_gradient(
             value = tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
         return value, tape.gradient(value, position, unconnected_gradients="zero")
 
+    if not batch:
+        return of_one(position)
     # The tape is inside: what is vectorized are plain ops, without the gradients of their own that
     # functions and ops of the density may have.
-    return tf.vectorized_map(of_one, position) if batch else of_one(position)
+    try:
+        return tf.vectorized_map(of_one, position)
+    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
+        # Loops of programs, and some ops, have no form for many chains: one after the other.
+        signature = tf.TensorSpec([], tf.float64), tf.TensorSpec(position.shape[1:], tf.float64)
+        return tf.map_fn(of_one, position, fn_output_signature=signature)
 
 
 def _inline(function: Any) -> Callable[..., Any]:
@@ -203,7 +210,7 @@ class Program:
         What else ``logp`` takes.
     chains : int
         Make a program of a batch of so many chains; zero for a program of one chain at a time.
-        XLA cannot compile the gradient of a batch of loops (``tf.while_loop``, ``tf.scan``).
+        Where an op has no form for a batch, such as a loop, chains are evaluated one by one.
     max_treedepth : int
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
     dense : bool

@@ -33,6 +33,7 @@ from pymc3_tf.graphs import (
     static_shape,
 )
 from pymc3_tf.libraries import Library, libraries_of
+from pymc3_tf.loops import differentiated_for_xla
 from pymc3_tf.xla import unsupported_by_xla
 
 # TensorFlow takes memory of this alignment as it is and copies any other.
@@ -742,7 +743,8 @@ def add_gradients(outputs: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor]) -> 
     if floating and inputs:
         grad_ys = [c for c in cotangents if c is not None] or None
         wanted = [i for i, x in enumerate(inputs) if _is_floating_or_handle(x)]
-        found = tf.gradients(floating, [inputs[i] for i in wanted], grad_ys) if wanted else []
+        with differentiated_for_xla(floating):
+            found = tf.gradients(floating, [inputs[i] for i in wanted], grad_ys) if wanted else []
         for i, gradient in zip(wanted, found):
             gradients[i] = None if gradient is None else tf.convert_to_tensor(gradient)
 
