@@ -360,13 +360,13 @@ def _wanted(
 def _names(names: Any, every: List[str]) -> List[str]:
     if names is None or isinstance(names, (bool, np.bool_)):
         return [] if names is not None and not names else every
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, (list, tuple)) or not set(names) <= set(every):
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, (list, tuple)) or not set(listed) <= set(every):
         raise ValueError(
             f"idata_kwargs: log_likelihood is {names!r}. Give True, False, or names of observed "
             f"variables, which are: {', '.join(every)}."
         )
-    return [name for name in every if name in names]
+    return [name for name in every if name in listed]
 
 
 def _refuse_clusters(model: pm.Model) -> None:
