@@ -285,9 +285,9 @@ def _check(
             f"idata_kwargs has {', '.join(sorted(unknown))}. Give coords, dims or log_likelihood."
         )
     for name in ("coords", "dims"):
-        value = options.get(name)
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"idata_kwargs: {name} is {value!r}. Give a dict by name.")
+        given = options.get(name)
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"idata_kwargs: {name} is {given!r}. Give a dict by name.")
 
 
 _INITS = ("jitter+adapt_diag", "adapt_diag", "jitter+adapt_full", "adapt_full")
