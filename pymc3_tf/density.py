@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import weakref
 from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -12,6 +13,7 @@ import pymc3 as pm
 import tensorflow as tf
 import theano
 import theano.tensor as tt
+from cachetools import LRUCache
 from pymc3.distributions.distribution import _Unpickling, draw_values
 from pymc3.model import pandas_to_array
 from pymc3.theanof import floatX
@@ -37,6 +39,9 @@ from pymc3_tf.keys import Source, find_value, guess_text, same_key, tensor_spec
 from pymc3_tf.op import apply, bind_constants
 from pymc3_tf.predictive import Sampler
 from pymc3_tf.program import Feed, Program
+
+# Of so many shapes, values that broadcast have a program that is kept.
+_PROGRAMS = 8
 
 
 class TFDensity(pm.Continuous):
@@ -278,7 +283,9 @@ class TFDensity(pm.Continuous):
             self.testval = _start(tuple(self.shape), transform)
         if transform is not None and not isinstance(transform, BijectorTransform):
             _check_jacobian(transform, len(self.shape))
-        self._programs: Dict[Any, Program] = {}
+        self._programs: LRUCache[Any, Program] = LRUCache(_PROGRAMS)
+        # A program with data in it goes with the constant that holds the data.
+        self._bound: weakref.WeakKeyDictionary[Constant, Program] = weakref.WeakKeyDictionary()
         if _data is None:
             test_value = self.default() * np.ones(self.shape)
             self.program = self._capture(tuple(self.shape), test_value)
@@ -423,7 +430,11 @@ class TFDensity(pm.Continuous):
         # The user's graph stays in its process; the programs are all that another one needs.
         given = [g._replace(key=g.label) for g in self.given]
         value = None if self.value is None else "value"
-        return {**self.__dict__, "_source": None, "given": given, "fed": [], "value": value}
+        changes = {"_source": None, "given": given, "fed": [], "value": value}
+        return {**self.__dict__, **changes, "_bound": list(self._bound.items())}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state, _bound=weakref.WeakKeyDictionary(state["_bound"]))
 
     @property
     def constants(self) -> List[Given]:
@@ -457,9 +468,9 @@ class TFDensity(pm.Continuous):
             self._programs[shape] = program
         if isinstance(value, Constant):
             # PyMC3 asks three times for the same data: bind it once.
-            if value not in self._programs:
-                self._programs[value] = bind_constants(program, [value, *self._variables])
-            program = self._programs[value]
+            if value not in self._bound:
+                self._bound[value] = bind_constants(program, [value, *self._variables])
+            program = self._bound[value]
         return program
 
     def _capture(self, shape: Shape, test_value: Any) -> Program:

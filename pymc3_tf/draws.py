@@ -7,7 +7,7 @@ has no form for many draws is computed in a loop, and only that.
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import theano
@@ -19,6 +19,7 @@ from theano.tensor.basic import Dot
 from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import AdvancedIncSubtensor, AdvancedIncSubtensor1, AdvancedSubtensor1
 
+from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.op import TensorFlowOp
 
 # Memory that all variables of a graph may take together, for the draws that are computed at a time.
@@ -26,7 +27,10 @@ _CHUNK_BYTES = 1 << 23
 
 
 def evaluate_draws(
-    outputs: Sequence[Any], draws: Mapping[Any, np.ndarray], number: int
+    outputs: Sequence[Any],
+    draws: Mapping[Any, np.ndarray],
+    number: int,
+    chains: Optional[int] = None,
 ) -> List[np.ndarray]:
     """Evaluate Theano expressions for many draws.
 
@@ -39,6 +43,8 @@ def evaluate_draws(
         of the graph can be among them, not just its inputs.
     number : int
         How many draws there are, even if the outputs depend on none.
+    chains : int, optional
+        From how many chains they are, one after the other, for the text of an error.
 
     Returns
     -------
@@ -49,6 +55,9 @@ def evaluate_draws(
     ------
     ValueError
         If draws have another number of dimensions than their variable.
+    pymc3_tf.exceptions.EvaluationError
+        If TensorFlow fails at a draw, and nothing is declared to stand for the results then. The
+        text has the draw and its values.
 
     Examples
     --------
@@ -77,7 +86,15 @@ def evaluate_draws(
     start, size = 0, 1
     while start < number:
         chunk = slice(start, start + size)
-        rows = function([array[chunk] for array in arrays], min(size, number - start))
+        try:
+            rows = function([array[chunk] for array in arrays], min(size, number - start))
+        except EvaluationError as error:
+            stop = min(start + size, number)
+            i, reason = _first_failure(function, arrays, range(start, stop))
+            if chains:
+                chain, draw = divmod(i, number // chains)
+                reason = f"draw {draw} of chain {chain}: {reason}"
+            raise EvaluationError(reason) from error
         if not results:
             results = [np.empty((number, *row.shape[1:]), row.dtype) for row in rows]
             size = max(1, _CHUNK_BYTES // function.memory)
@@ -85,6 +102,19 @@ def evaluate_draws(
             result[chunk] = row
         start = chunk.stop
     return results
+
+
+def _first_failure(
+    function: _Function, arrays: Sequence[np.ndarray], rows: range
+) -> Tuple[int, str]:
+    """Say at which of some draws TensorFlow fails first, and how."""
+    for i in rows:
+        try:
+            function([array[i : i + 1] for array in arrays], 1)
+        except EvaluationError as error:
+            # Theano adds where in its graph that was.
+            return i, str(error).splitlines()[0]
+    raise AssertionError("together, the draws failed")
 
 
 def drawn(outputs: Sequence[Any], names: Iterable[str]) -> List[Any]:

@@ -19,6 +19,9 @@ import numpy as np
 # Larger arrays are named, not printed.
 _PRINTED = 10
 
+# What TensorFlow says of numbers. Of shapes that do not fit it says other things.
+_OF_VALUES = ("was not successful", "not invertible", "Tensor had", "assertion failed")
+
 _log = logging.getLogger("pymc3_tf")
 
 
@@ -30,6 +33,11 @@ class _Failures:
 
 _failures: Dict[str, _Failures] = {}
 _ignored = contextvars.ContextVar("ignored", default=False)
+
+
+def is_of_values(text: str) -> bool:
+    """Whether TensorFlow's message is about numbers, which may be others the next time."""
+    return any(words in text for words in _OF_VALUES)
 
 
 def describe(labels: Sequence[Optional[str]], values: Sequence[np.ndarray]) -> str:

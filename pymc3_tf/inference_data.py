@@ -47,6 +47,9 @@ def log_likelihood(
     ------
     ValueError
         If a variable depends on a free variable of which there are no draws.
+    pymc3_tf.exceptions.EvaluationError
+        If a TFDensity with ``errors="raise"`` fails at a draw. Where another one fails or is not a
+        number, it is -inf.
 
     Examples
     --------
@@ -68,7 +71,7 @@ def log_likelihood(
         for x in drawn([logp], draws):
             array = np.asarray(draws[x.name])
             rows[x] = array.reshape(chains * number, *array.shape[2:])
-        values = evaluate_draws([logp], rows, chains * number)[0]
+        values = evaluate_draws([logp], rows, chains * number, chains)[0]
         values = values.reshape(chains, number, *(values.shape[1:] or (1,)))
         results[variable.name] = without_missing(variable, values)
     return results
@@ -116,7 +119,9 @@ def _batched(converter: Any) -> Any:
             wanted: Any = self.log_likelihood
             if self.trace is None or self.model is None:
                 return super()._extract_log_likelihood(trace)
-            variables = [x for x in self.model.observed_RVs if wanted is True or x.name in wanted]
+            names = [wanted] if isinstance(wanted, str) else wanted
+            every = isinstance(names, (bool, np.bool_))
+            variables = [x for x in self.model.observed_RVs if every or x.name in names]
             found: Dict[str, np.ndarray] = {}
             for variable in variables:
                 if isinstance(variable.distribution, TFDensity):

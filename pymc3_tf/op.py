@@ -142,7 +142,7 @@ class TensorFlowOp(theano.graph.op.Op):
         by_node = {spec.node: x for spec, x in zip(specs, variables)}
         outputs = []
         for spec in self.program.outputs:
-            if spec.like in by_node:
+            if spec.like in by_node and not self.program.stacked:
                 broadcastable = by_node[spec.like].broadcastable
             else:
                 assert spec.shape is not None
@@ -168,7 +168,7 @@ class TensorFlowOp(theano.graph.op.Op):
         by_node = {spec.node: shape for spec, shape in zip(self.program.inputs, shapes)}
 
         def shape_of(spec: TensorSpec, output: Any) -> Any:
-            if spec.like in by_node:
+            if spec.like in by_node and not self.program.stacked:
                 return by_node[spec.like]
             dimensions = enumerate(spec.shape or ())
             return tuple(

@@ -64,6 +64,9 @@ def evaluate(
         If a placeholder has no value, or a name is not in the trace.
     pymc3_tf.exceptions.DeclarationTypeError
         If a tensor has neither numbers nor booleans.
+    pymc3_tf.exceptions.EvaluationError
+        If TensorFlow fails at a draw. The text has the draw and its values. NaN is no failure here:
+        it is a value of the tensors.
 
     Examples
     --------
@@ -125,7 +128,7 @@ def evaluate(
         program = program.with_ranks([y.ndim for y in runtime.evaluate(program, varying)])
     with theano.config.change_flags(compute_test_value="off"):
         variables = as_list(apply(program, sources))
-    results = evaluate_draws(variables, draws, number)
+    results = evaluate_draws(variables, draws, number, chains)
     arrays = [r.reshape(chains, number // chains, *r.shape[1:]) for r in results]
     return tf.nest.pack_sequence_as(tensors, arrays)
 

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+from cachetools import LRUCache
 
 from pymc3_tf.cluster import Cluster
 from pymc3_tf.exceptions import DeclarationError, LibraryError
@@ -36,6 +37,8 @@ from pymc3_tf.libraries import Library, libraries_of
 from pymc3_tf.loops import differentiated_for_xla
 from pymc3_tf.xla import unsupported_by_xla
 
+# For so many choices of inputs that vary, a program keeps its form for many draws.
+_BATCHED = 8
 # TensorFlow takes memory of this alignment as it is and copies any other.
 ALIGNMENT = 64
 
@@ -394,13 +397,14 @@ class Program:
             Each output has the leading dimension. It is not differentiated, and shares the data
             and the session of this program.
         """
-        known: Dict[Tuple[str, ...], Program] = self.__dict__.setdefault("_batched", {})
+        known: LRUCache[Tuple[str, ...], Program]
+        known = self.__dict__.setdefault("_batched", LRUCache(_BATCHED))
         if tuple(nodes) in known:
             return known[tuple(nodes)]
 
         def stack(spec: TensorSpec) -> TensorSpec:
             shape = None if spec.shape is None else (None, *spec.shape)
-            return dataclasses.replace(spec, shape=shape, like=None)
+            return dataclasses.replace(spec, shape=shape)
 
         # Kept, so that what the runtime builds for it lives as long as this program.
         known[tuple(nodes)] = self._view(

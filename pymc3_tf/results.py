@@ -2,27 +2,138 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import arviz as az
 import numpy as np
 import pymc3 as pm
-import tensorflow as tf
 from pymc3.backends.base import MultiTrace
 from pymc3.backends.ndarray import NDArray
 from pymc3.backends.report import SamplerWarning, WarningType
-from pymc3.util import is_transformed_name
 
-from pymc3_tf._version import __version__
-from pymc3_tf.nuts import tensorflow_probability
+from pymc3_tf import failures
+from pymc3_tf.chains import Sample
+from pymc3_tf.exceptions import EvaluationError
+from pymc3_tf.groups import STATS, reason, to_inference_data
+from pymc3_tf.unconstrained import UnconstrainedModel
 
-# The names by which PyMC3 knows what ArviZ calls otherwise.
-_STATS = {
-    "lp": "model_logp",
-    "acceptance_rate": "mean_tree_accept",
-    "tree_depth": "depth",
-    "n_steps": "tree_size",
-}
+_log = logging.getLogger("pymc3")
+
+# A part of the result that fails, or that takes so long that the user ends it, is left out.
+_ANYTHING = (Exception, KeyboardInterrupt)
+
+
+def finish(
+    model: pm.Model,
+    unconstrained: UnconstrainedModel,
+    result: Sample,
+    observed: Sequence[str],
+    *,
+    tune: int,
+    seconds: float,
+    checks: Optional[Mapping[str, Any]] = None,
+    **options: Any,
+) -> az.InferenceData:
+    """Turn draws into all that is computed from them.
+
+    What fails is left out, with a warning that says which and why: the draws took longer.
+
+    Parameters
+    ----------
+    model : pymc3.Model
+    unconstrained : UnconstrainedModel
+        Of the model.
+    result : chains.Sample
+    observed : sequence of str
+        Observed variables of which to compute the log likelihood.
+    tune : int
+        How many draws the warmup had.
+    seconds : float
+        How long sampling took.
+    checks : dict, optional
+        Arguments of `warn`. Default: no check of the convergence.
+    **options
+        Those of `to_inference_data`.
+    """
+    parts = [result.warmup, result.draws] if result.warmup else [result.draws]
+    trace = multi_trace(
+        model,
+        _values(unconstrained, np.concatenate([part.positions for part in parts], axis=1)),
+        {name: np.concatenate([p.stats[name] for p in parts], axis=1) for name in parts[0].stats},
+        warmup=result.warmup.positions.shape[1] if result.warmup else 0,
+        tune=tune,
+        seconds=seconds,
+        chains=[int(chain) for chain in result.chains],
+    )
+    likelihood = _log_likelihood(unconstrained, result.draws.positions, observed)
+    idata = to_inference_data(trace, likelihood, **options)
+    for text in failures.take():
+        _log.warning(text)
+    if checks is not None:
+        try:
+            warn(trace, idata, **checks)
+        except _ANYTHING as error:
+            _log.warning("The convergence could not be checked: %s", reason(error))
+    return idata
+
+
+def _values(unconstrained: UnconstrainedModel, positions: np.ndarray) -> Dict[str, np.ndarray]:
+    """Return the values of the model's variables, or of those that can be had."""
+    try:
+        return unconstrained.values(positions)
+    except _ANYTHING:
+        pass  # of one of them; it is told of below
+    found = {}
+    for name in unconstrained.variables:
+        try:
+            found.update(unconstrained.values(positions, [name]))
+        except EvaluationError as error:
+            array = _values_or_nan(unconstrained, positions, name)
+            if array is not None:
+                found[name] = array
+            told = "is left out" if array is None else "is NaN where it cannot be computed"
+            _log.warning("%r %s: %s", name, told, reason(error))
+        except _ANYTHING as error:
+            _log.warning("%r is left out: %s", name, reason(error))
+    return found
+
+
+def _values_or_nan(
+    unconstrained: UnconstrainedModel, positions: np.ndarray, name: str
+) -> Optional[np.ndarray]:
+    """Return the values of a variable, NaN where it fails; None if that is everywhere."""
+    array = None
+    failed = np.zeros(positions.shape[:-1], bool)
+    for at in np.ndindex(failed.shape):
+        try:
+            value = unconstrained.values(positions[at], [name])[name]
+        except EvaluationError:
+            failed[at] = True
+            continue
+        if array is None:
+            array = np.empty((*failed.shape, *value.shape), value.dtype)
+        array[at] = value
+    if array is None or failed.any() and array.dtype.kind != "f":
+        return None
+    array[failed] = np.nan
+    return array
+
+
+def _log_likelihood(
+    unconstrained: UnconstrainedModel, positions: np.ndarray, names: Sequence[str]
+) -> Dict[str, np.ndarray]:
+    """Return the log likelihood of observed variables, or of those that can be had."""
+    try:
+        return unconstrained.log_likelihood(positions, names)
+    except _ANYTHING as error:
+        if len(names) > 1 and not isinstance(error, KeyboardInterrupt):
+            each = [_log_likelihood(unconstrained, positions, [name]) for name in names]
+            return {name: array for one in each for name, array in one.items()}
+        _log.warning(
+            "The log likelihood of %s is left out: %s", ", ".join(map(repr, names)), reason(error)
+        )
+        return {}
 
 
 class _Chain(NDArray):
@@ -80,7 +191,7 @@ def multi_trace(
     chains : sequence of int, optional
         Their numbers.
     """
-    known = {_STATS.get(name, name): array for name, array in stats.items()}
+    known = {STATS.get(name, name): array for name, array in stats.items()}
     number, draws = stats["lp"].shape
     known["tune"] = np.broadcast_to(np.arange(draws) < warmup, (number, draws))
     trace = MultiTrace(
@@ -97,61 +208,6 @@ def multi_trace(
     trace.report._n_tune, trace.report._n_draws = tune, draws - warmup
     trace.report._t_sampling = seconds
     return trace
-
-
-def to_inference_data(
-    trace: MultiTrace,
-    log_likelihood: Mapping[str, np.ndarray],
-    *,
-    keep_untransformed: bool = False,
-    coords: Optional[Mapping[str, Any]] = None,
-    dims: Optional[Mapping[str, Any]] = None,
-) -> az.InferenceData:
-    """Return ArviZ's form of a trace.
-
-    Parameters
-    ----------
-    trace : pymc3.backends.base.MultiTrace
-        Made by `multi_trace`.
-    log_likelihood : dict of str to array, shape (chains, draws, ...)
-        Of the draws after the warmup.
-    keep_untransformed : bool
-        Keep the variables on the unconstrained scale.
-    coords, dims : dict, optional
-        Besides those of the model.
-    """
-    model = next(iter(trace._straces.values())).model
-    idata = az.from_pymc3(
-        trace, model=model, coords=coords, dims=dims, log_likelihood=False, save_warmup=True
-    )
-    coords = {**model.coords, **(coords or {})}
-    dims = {**{name: list(d) for name, d in model.RV_dims.items()}, **(dims or {})}
-    attrs = idata.posterior.attrs
-    attrs.update(
-        pymc3_tf_version=__version__,
-        tensorflow_version=tf.__version__,
-        tensorflow_probability_version=tensorflow_probability().__version__,
-    )
-    if log_likelihood:
-        # Of a multivariate variable there is one number for each vector, and of a joint density
-        # one number, which has none of the variable's dimensions.
-        pointwise = {n: a if a.ndim > 2 else a[..., None] for n, a in log_likelihood.items()}
-        joint = {n for n, a in log_likelihood.items() if a.ndim == 2}
-        dims_of = {n: d for n, d in dims.items() if n not in joint}
-        dataset = az.dict_to_dataset(
-            pointwise, attrs=attrs, coords=coords, dims=dims_of, skip_event_dims=True
-        )
-        idata.add_groups({"log_likelihood": dataset})
-    if keep_untransformed:
-        kept = [n for n in trace.varnames if is_transformed_name(n)]
-        number = trace.report.n_draws
-        extra = az.dict_to_dataset(
-            {n: np.stack(trace.get_values(n, combine=False))[:, -number:] for n in kept},
-            coords=coords,
-            dims=dims,
-        )
-        idata.posterior = idata.posterior.merge(extra)
-    return idata
 
 
 def warn(

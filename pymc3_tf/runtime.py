@@ -18,6 +18,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -43,8 +44,6 @@ _NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
 # Memory that a program for many draws may take at a time, besides its results. More is slower: it
 # would have to come from the system each time, and it leaves the processor's cache.
 _BATCH_BYTES = 1 << 20
-# What TensorFlow says of numbers. Of shapes that do not fit it says other things.
-_OF_VALUES = ("was not successful", "not invertible", "Tensor had", "assertion failed")
 # Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
 _CONSTANT_BYTES = 1 << 16
 
@@ -213,7 +212,8 @@ class Function:
         # Many draws of what cannot stand inside a loop are computed one by one.
         alone = program.has_version_1_loop or program.cluster is not None
         self._one_by_one = bool(program.stacked) and alone
-        one = program.of_one_draw() if self._one_by_one else program
+        self._one = program.of_one_draw() if program.stacked else program
+        one = self._one if self._one_by_one else program
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
         # For many draws it would compile once for each number of them.
         jit_compile = program.jit_compile and not self.depth and not program.stacked
@@ -222,7 +222,8 @@ class Function:
         if jit_compile:
             self.plain = _prepare(one, False)
         self.nodes = [spec.node for spec in program.outputs]
-        self._inputs, self._outputs = program.inputs, program.outputs
+        # Results and failures are those of one draw, however many are computed at a time.
+        self._inputs, self._outputs = self._one.inputs, self._one.outputs
         # For texts, in which upstream gradients would tell nobody anything.
         self._labels = [
             None if spec.node.startswith("cotangent_") else spec.label for spec in program.inputs
@@ -236,7 +237,7 @@ class Function:
         self._fixed = [
             (i, spec) for i, spec in enumerate(program.inputs) if spec.shape not in ((), None)
         ]
-        static = all(spec.shape is not None and None not in spec.shape for spec in program.inputs)
+        static = all(s.shape is not None and None not in s.shape for s in self._inputs)
         self._shapes_vary = not static
         self._call: Callable[..., List[Any]] = self.home.make_callable(self.graph)
         if self.depth:
@@ -274,7 +275,7 @@ class Function:
         if any(self._stacked):
             return self._call_in_chunks(values)
         point = b"".join([v.tobytes() for v in values])
-        shapes = tuple([v.shape for v in values]) if self._shapes_vary else None
+        shapes = self._shapes_of(values)
         key = self._arguments, shapes, point
         memo = self.home.memo
         known = memo.get(key)
@@ -310,7 +311,7 @@ class Function:
         message = str(error.message).strip().splitlines()[0]
         text = f"at {failures.describe(self._labels, values)}: {message}"
         # An error from the very first call on may come from shapes that do not fit.
-        of_values = shapes in self.home.succeeded or any(x in message for x in _OF_VALUES)
+        of_values = shapes in self.home.succeeded or failures.is_of_values(message)
         shape_of: Dict[Any, Any] = {spec.node: v.shape for spec, v in zip(self._inputs, values)}
         shape_of.update(self._shapes_of_feeds)
         found = []
@@ -350,17 +351,47 @@ class Function:
         results: List[np.ndarray] = []
         for start in range(0, max(1, number), size):
             chunk = slice(start, start + size)
-            draws = [v[chunk] if s else v for v, s in zip(values, self._stacked)]
-            if self._one_by_one:
-                draw = [np.asarray(v[0]) if s else v for v, s in zip(draws, self._stacked)]
-                found = [np.asarray(y)[None] for y in self._call(*draw)]
-            else:
-                found = self._call(*draws)
+            found = self._evaluate_draws([v[chunk] if s else v for v, s in self._marked(values)])
             self.calls += 1
             results = results or [np.empty((number, *r.shape[1:]), r.dtype) for r in found]
             for result, rows in zip(results, found):
                 result[chunk] = rows
         return results
+
+    def _evaluate_draws(self, values: Sequence[np.ndarray]) -> List[Any]:
+        """Evaluate some draws, each of which gives what it would give alone."""
+        if self._one_by_one:
+            draw = self._draw(values, 0)
+            return [np.asarray(y)[None] for y in self._evaluate(draw, self._shapes_of(draw))]
+        try:
+            results = self._call(*values)
+        except tf.errors.InvalidArgumentError:
+            # One draw is enough to make the call fail: that one falls back, and not the others.
+            number = next(len(v) for v, stacked in self._marked(values) if stacked)
+            alone = function(self._one)
+            draws = (self._draw(values, i) for i in range(number))
+            return [
+                np.stack(rows)
+                for rows in zip(*[alone._evaluate(d, alone._shapes_of(d)) for d in draws])
+            ]
+        bad = {row for i in self._densities for row in _rows_with_nan(results[i])}
+        if bad:
+            results = [np.array(result) for result in results]
+        for row in sorted(bad):
+            draw = self._without_nan(self._draw(values, row), [r[row] for r in results])
+            for result, value in zip(results, draw):
+                result[row] = value
+        return results
+
+    def _marked(self, values: Sequence[np.ndarray]) -> Iterator[Tuple[np.ndarray, bool]]:
+        return zip(values, self._stacked)
+
+    def _draw(self, values: Sequence[np.ndarray], row: int) -> List[np.ndarray]:
+        """Return the inputs of one draw."""
+        return [np.asarray(v[row]) if stacked else v for v, stacked in self._marked(values)]
+
+    def _shapes_of(self, values: Sequence[np.ndarray]) -> Any:
+        return tuple([v.shape for v in values]) if self._shapes_vary else None
 
     def release(self) -> None:
         """Give up the call."""
@@ -369,6 +400,13 @@ class Function:
 
 def _released(*values: Any) -> List[Any]:
     raise RuntimeError("the interpreter is shutting down: TensorFlow cannot be called any more")
+
+
+def _rows_with_nan(array: np.ndarray) -> List[int]:
+    with np.errstate(invalid="ignore"):
+        # A sum is NaN if an element is, and can be had in a fraction of the time.
+        total = array.sum(axis=tuple(range(1, array.ndim)))
+    return list(np.flatnonzero(np.isnan(total)))
 
 
 def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:

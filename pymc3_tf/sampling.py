@@ -23,16 +23,17 @@ import arviz as az
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+from cachetools import LRUCache
 from fastprogress.fastprogress import progress_bar
 from theano.graph.basic import ancestors
 
 from pymc3_tf import chains as nuts_chains
-from pymc3_tf import forks, nuts
+from pymc3_tf import failures, forks, nuts
 from pymc3_tf.exceptions import CompilationError, EvaluationError, message
 from pymc3_tf.linker import compile_alone
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.program import Program
-from pymc3_tf.results import multi_trace, to_inference_data, warn
+from pymc3_tf.results import finish
 from pymc3_tf.starts import chain_starts
 from pymc3_tf.unconstrained import UnconstrainedModel
 
@@ -40,6 +41,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _log = logging.getLogger("pymc3")
 
+# So many compiled programs stay with a model: of different shapes of its data, for example.
+_PROGRAMS = 4
 # A log likelihood of more numbers than this is only computed when it is asked for: 1.6 GB.
 _LOG_LIKELIHOOD_NUMBERS = 200_000_000
 
@@ -199,7 +202,7 @@ def sample(
             model, unconstrained, program, start, seeds, init.startswith("jitter")
         )
         # What is computed from the draws is tried before there are any, which would be lost.
-        unconstrained.values(starts[:1])
+        _try_values(unconstrained, starts[:1])
         observed = _wanted(
             model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
         )
@@ -228,22 +231,18 @@ def sample(
         if progress:
             progress.stop()
         _log.warning("Sampling was interrupted. These are the draws so far.")
-    parts = [result.warmup, result.draws] if result.warmup else [result.draws]
-    samples = unconstrained.values(np.concatenate([part.positions for part in parts], axis=1))
-    trace = multi_trace(
+    checks = {"target_accept": target_accept, "max_treedepth": max_treedepth}
+    return finish(
         model,
-        samples,
-        {name: np.concatenate([p.stats[name] for p in parts], axis=1) for name in parts[0].stats},
-        warmup=result.warmup.positions.shape[1] if result.warmup else 0,
+        unconstrained,
+        result,
+        observed,
         tune=tune,
         seconds=seconds,
-        chains=[int(chain) for chain in result.chains],
+        checks=checks if compute_convergence_checks else None,
+        keep_untransformed=keep_untransformed,
+        **options,
     )
-    likelihood = unconstrained.log_likelihood(result.draws.positions, observed)
-    idata = to_inference_data(trace, likelihood, keep_untransformed=keep_untransformed, **options)
-    if compute_convergence_checks:
-        warn(trace, idata, target_accept=target_accept, max_treedepth=max_treedepth)
-    return idata
 
 
 def _check(
@@ -285,6 +284,10 @@ def _check(
         raise ValueError(
             f"idata_kwargs has {', '.join(sorted(unknown))}. Give coords, dims or log_likelihood."
         )
+    for name in ("coords", "dims"):
+        given = options.get(name)
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"idata_kwargs: {name} is {given!r}. Give a dict by name.")
 
 
 _INITS = ("jitter+adapt_diag", "adapt_diag", "jitter+adapt_full", "adapt_full")
@@ -308,12 +311,14 @@ def _compiled(
     contents = [*model.basic_RVs, *model.deterministics, *model.potentials]
     if [id(x) for x in known.get("contents", [])] != [id(x) for x in contents]:
         known.clear()
-        known.update(contents=contents, model=UnconstrainedModel(model))
-    unconstrained = known["model"]
+        known.update(
+            contents=contents, model=UnconstrainedModel(model), programs=LRUCache(_PROGRAMS)
+        )
+    unconstrained, programs = known["model"], known["programs"]
     specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data)
     key = batch, max_treedepth, dense, jit_compile, specs
-    if key not in known:
-        known[key] = nuts.Program(
+    if key not in programs:
+        programs[key] = nuts.Program(
             unconstrained.log_density,
             unconstrained.size,
             specs,
@@ -322,7 +327,16 @@ def _compiled(
             dense=dense,
             jit_compile=jit_compile,
         )
-    return unconstrained, known[key]
+    return unconstrained, programs[key]
+
+
+def _try_values(unconstrained: UnconstrainedModel, position: np.ndarray) -> None:
+    """Raise an error if the model's variables cannot be computed, whatever their values are."""
+    try:
+        unconstrained.values(position)
+    except EvaluationError as error:
+        if not failures.is_of_values(str(error)):
+            raise
 
 
 def _wanted(
@@ -346,13 +360,13 @@ def _wanted(
 def _names(names: Any, every: List[str]) -> List[str]:
     if names is None or isinstance(names, (bool, np.bool_)):
         return [] if names is not None and not names else every
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, (list, tuple)) or not set(names) <= set(every):
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, (list, tuple)) or not set(listed) <= set(every):
         raise ValueError(
             f"idata_kwargs: log_likelihood is {names!r}. Give True, False, or names of observed "
             f"variables, which are: {', '.join(every)}."
         )
-    return [name for name in every if name in names]
+    return [name for name in every if name in listed]
 
 
 def _refuse_clusters(model: pm.Model) -> None:

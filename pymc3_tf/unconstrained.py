@@ -9,16 +9,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+from cachetools import LRUCache
+from theano.graph.basic import ancestors, graph_inputs
 
+from pymc3_tf.draws import evaluate_draws
 from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
 from pymc3_tf.inference_data import without_missing
 from pymc3_tf.linker import Linked, link
+from pymc3_tf.op import TensorFlowOp
 
+# For so many choices of what to compute, and of shapes of data, what was traced is kept.
+_PROGRAMS = 8
 # Numbers that one batch of draws may make: about 8 MB, which stay in the cache.
 _BATCH_NUMBERS = 1 << 20
 
@@ -35,6 +41,8 @@ class UnconstrainedModel:
     ----------
     size : int
         Length of the vector.
+    variables : list of str
+        Names of the variables that have values.
     """
 
     def __init__(self, model: pm.Model) -> None:
@@ -51,11 +59,12 @@ class UnconstrainedModel:
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self.size = sum(self._sizes)
         self._variables = list(model.unobserved_RVs)
+        self.variables = [v.name for v in self._variables]
         self._observed = list(model.observed_RVs)
         self._inputs = list(model.vars)
         self._log_density = link([model.logpt], self._inputs)
-        self._linked: Dict[Any, Linked] = {}
-        self._batches: Dict[Any, _Batch] = {}
+        self._linked: LRUCache[Any, Linked] = LRUCache(_PROGRAMS)
+        self._batches: LRUCache[Any, _Batch] = LRUCache(_PROGRAMS)
 
     @property
     def data(self) -> List[np.ndarray]:
@@ -85,25 +94,66 @@ class UnconstrainedModel:
             for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes)
         }
 
-    def values(self, positions: np.ndarray) -> Dict[str, np.ndarray]:
+    def values(
+        self, positions: np.ndarray, names: Optional[Sequence[str]] = None
+    ) -> Dict[str, np.ndarray]:
         """Return the values of the model's variables, on the unconstrained scale too.
 
         Parameters
         ----------
         positions : array, shape (..., size)
+        names : sequence of str, optional
+            Default: all variables.
 
         Returns
         -------
         dict of str to array
             By name, with the leading dimensions of `positions`.
+
+        Raises
+        ------
+        pymc3_tf.exceptions.EvaluationError
+            If TensorFlow fails at one of the positions.
         """
-        return self._over(positions, {v.name: v for v in self._variables})
+        wanted = [v for v in self._variables if names is None or v.name in names]
+        return self._over(positions, {v.name: v for v in wanted})
 
     def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
-        """Return the pointwise log likelihood of observed variables, as `values` does."""
+        """Return the pointwise log likelihood of observed variables, as `values` does.
+
+        Where a TFDensity fails or is not a number, it is what ``logp_elemwise`` gives: -inf, or
+        with ``errors="raise"`` an error.
+        """
         observed = {v.name: v for v in self._observed if v.name in names}
-        found = self._over(positions, {n: v.logp_elemwiset for n, v in observed.items()})
+        graphs = {name: v.logp_elemwiset for name, v in observed.items()}
+        try:
+            found = self._over(positions, graphs)
+        except EvaluationError:
+            if len(graphs) > 1:
+                each = [self.log_likelihood(positions, [name]) for name in graphs]
+                return {name: array for one in each for name, array in one.items()}
+            ((name, logp),) = graphs.items()
+            if not _is_guarded(logp):
+                raise
+            found = {name: self._by_pymc3(positions, logp)}
+        for name, array in found.items():
+            bad = _has_nan(array, positions.ndim - 1)
+            if bad.any() and _is_guarded(graphs[name]):
+                array[bad] = self._by_pymc3(positions[bad], graphs[name])
         return {name: without_missing(observed[name], array) for name, array in found.items()}
+
+    def _by_pymc3(self, positions: np.ndarray, output: Any) -> np.ndarray:
+        """Evaluate by Theano and PyMC3's own programs, which know what stands for a failure."""
+        rows = positions.reshape(-1, self.size)
+        parts = np.split(rows, np.cumsum(self._sizes)[:-1], axis=1)
+        draws = {
+            x: part.reshape(len(rows), *shape)
+            for x, part, shape in zip(self._inputs, parts, self._shapes)
+        }
+        needed = set(graph_inputs([output]))
+        draws = {x: array for x, array in draws.items() if x in needed}
+        (array,) = evaluate_draws([output], draws, len(rows))
+        return array.reshape(positions.shape[:-1] + array.shape[1:])
 
     def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
         if not graphs:
@@ -133,6 +183,19 @@ class UnconstrainedModel:
             tf.cast(tf.reshape(part, shape), dtype)
             for part, shape, dtype in zip(parts, self._shapes, self._dtypes)
         ]
+
+
+def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:
+    """Say by the leading dimensions where an array has NaN, or infinities of both signs."""
+    with np.errstate(invalid="ignore"):
+        return np.isnan(array.sum(axis=tuple(range(leading, array.ndim))))
+
+
+def _is_guarded(output: Any) -> bool:
+    """Whether there is a density that says what stands for it where it fails."""
+    nodes = {x.owner for x in ancestors([output]) if x.owner is not None}
+    programs = [node.op.program for node in nodes if isinstance(node.op, TensorFlowOp)]
+    return any(spec.fallback is not None for program in programs for spec in program.outputs)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,16 @@ from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
+from cachetools import LRUCache
 from theano.compile.mode import Mode, predefined_linkers, predefined_modes
 from theano.link.basic import Container, PerformLinker
 from theano.link.utils import map_storage
 
 from pymc3_tf import forks
 from pymc3_tf.linker.graph import QUERY, Linked
+
+# For so many choices of shapes of its inputs, a function keeps what was traced.
+_SHAPES = 16
 
 
 class TFLinker(PerformLinker):
@@ -58,7 +62,7 @@ class TFLinker(PerformLinker):
             graph, nodes, input_storage, output_storage, storage_map
         )
         linked = Linked(graph, graph.inputs, [])
-        function = tf.function(linked, autograph=False, jit_compile=self.jit_compile or None)
+        functions: LRUCache[Any, Any] = LRUCache(_SHAPES)
 
         def run() -> None:
             forks.refuse("A Theano function that is computed by TensorFlow")
@@ -66,7 +70,13 @@ class TFLinker(PerformLinker):
                 np.asarray(storage[0], variable.dtype)
                 for storage, variable in zip(input_storage, graph.inputs)
             ]
-            results = function(*arguments)
+            shapes = tuple([array.shape for array in arguments])
+            if shapes not in functions:
+                # One for each choice of shapes: in a single one they would pile up.
+                functions[shapes] = tf.function(
+                    linked, autograph=False, jit_compile=self.jit_compile or None
+                )
+            results = functions[shapes](*arguments)
             for storage, result, variable in zip(output_storage, results, graph.outputs):
                 storage[0] = np.array(result, variable.dtype)
 
