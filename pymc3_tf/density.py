@@ -92,6 +92,11 @@ class TFDensity(pm.Continuous):
         there, with a gradient of zero: a divergence for NUTS, a rejection for other samplers. How
         often, and where first, is told after sampling. `pymc3_tf.sample` makes a divergence of it
         in either case.
+    check_gradient : bool, optional
+        At declaration, look for parameters by which TensorFlow has no gradient although the log
+        density depends on them, and compare the gradient with central differences near the test
+        point (three evaluations). Turn it off if no gradient is needed, or for one that is meant
+        to be another than that of the value.
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
@@ -206,6 +211,7 @@ class TFDensity(pm.Continuous):
         jit_compile: bool = False,
         device: Optional[str] = None,
         errors: str = "divergence",
+        check_gradient: bool = True,
         shape: Any = None,
         transform: Any = "auto",
         testval: Any = None,
@@ -218,6 +224,7 @@ class TFDensity(pm.Continuous):
             raise DeclarationError(f"errors is {errors!r}. Give 'divergence' or 'raise'.")
         self._named = _named
         self._errors = errors
+        self._check_gradient = check_gradient
         self._device = checked_device(device)
         logp, random = _sources(logp, distribution, random)
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
@@ -433,7 +440,14 @@ class TFDensity(pm.Continuous):
             value = tt.as_tensor_variable(value)
             program = self._program_for(value)
             inputs = inputs if isinstance(value, Constant) else [value, *inputs]
-        return apply(program.sum() if summed else program, inputs)
+        # Once, for that of the two which samplers use.
+        check = self._check_gradient and (
+            summed or not self._named or self.transform is not None or self.value is None
+        )
+        result = apply(program.sum() if summed else program, inputs, check)
+        if check:
+            self._check_gradient = False
+        return result
 
     def _program_for(self, value: Any) -> Program:
         """Return the program for a value, which is made resident if it is constant."""

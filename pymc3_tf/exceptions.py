@@ -32,6 +32,17 @@ class UnsupportedOpError(DeclarationError):
     """The graph has an op that cannot be carried to another process or repeated exactly."""
 
 
+class GradientError(DeclarationError):
+    """The gradient that TensorFlow computes is not that of the value.
+
+    The text names the input and has both numbers.
+    """
+
+
+class MissingGradientWarning(UserWarning):
+    """A gradient is zero, or lacks a part, because of an op that has none by its nature."""
+
+
 class GraphSizeError(DeclarationError):
     """The graph is larger than the 2 GB that TensorFlow can serialize."""
 
@@ -64,8 +75,8 @@ class DiscreteVariableError(ValueError):
     """A model with discrete free variables was given to a sampler that needs gradients."""
 
 
-class CompilationError(ValueError):
-    """XLA cannot compile a part of a model."""
+class CompilationError(DeclarationError):
+    """XLA cannot compile a density, an op or another part of a model."""
 
 
 def message(error: Exception) -> str:

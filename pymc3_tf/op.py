@@ -22,6 +22,7 @@ from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
 from pymc3_tf.entries import Entries, Given, given_by
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.gradient_check import check_gradient
 from pymc3_tf.graphs import static_shape
 from pymc3_tf.keys import graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.program import Program, TensorSpec
@@ -52,6 +53,10 @@ class TensorFlowOp(theano.graph.op.Op):
         Compile with XLA. Worth it for large elementwise computations.
     device : str, optional
         Where to run it, such as ``"/GPU:0"``. Without it, TensorFlow chooses.
+    check_gradient : bool, optional
+        Where the op is first applied, look for inputs by which TensorFlow has no gradient, and
+        compare the gradient with central differences at the test values of the inputs, if they
+        have some. Turn it off for an op whose gradient nobody needs.
 
     Raises
     ------
@@ -91,7 +96,9 @@ class TensorFlowOp(theano.graph.op.Op):
         *,
         jit_compile: bool = False,
         device: Optional[str] = None,
+        check_gradient: bool = True,
     ) -> None:
+        self._check_gradient = check_gradient
         feeds = given_by(feed_dict, "feed_dict")
         for feed in feeds:
             _require_data(feed)
@@ -112,9 +119,10 @@ class TensorFlowOp(theano.graph.op.Op):
                 )
 
     @classmethod
-    def of(cls, program: Program) -> TensorFlowOp:
+    def of(cls, program: Program, check_gradient: bool = False) -> TensorFlowOp:
         """Return the op of a program."""
         op = cls.__new__(cls)
+        op._check_gradient = check_gradient
         op.program = program
         number = len(program.outputs)
         op._structure = 0 if number == 1 else list(range(number))
@@ -128,6 +136,9 @@ class TensorFlowOp(theano.graph.op.Op):
         """Apply the op to Theano variables; return them nested as the source nests its tensors."""
         with failures.ignored():
             variables = super().__call__(*inputs, **kwargs)
+        if self._check_gradient:
+            node = as_list(variables)[0].owner
+            check_gradient(self.program, node.inputs, node.outputs)
         return tf.nest.pack_sequence_as(self._structure, as_list(variables))
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -206,9 +217,9 @@ class TensorFlowOp(theano.graph.op.Op):
         ]
 
 
-def apply(program: Program, inputs: Sequence[Any]) -> Any:
+def apply(program: Program, inputs: Sequence[Any], check_gradient: bool = False) -> Any:
     """Apply a program to Theano variables; its outputs as one variable or a list."""
-    return TensorFlowOp.of(program)(*inputs)
+    return TensorFlowOp.of(program, check_gradient)(*inputs)
 
 
 def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:
