@@ -17,7 +17,7 @@ from pymc3.theanof import floatX
 from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable, graph_inputs
 
-from pymc3_tf import runtime
+from pymc3_tf import gradient_check, runtime
 from pymc3_tf.bijectors import BijectorTransform, transform_of
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
@@ -33,7 +33,7 @@ from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.feeds import feed_for
 from pymc3_tf.graphs import Shape
 from pymc3_tf.keys import Source, find_value, same_key, tensor_spec
-from pymc3_tf.op import apply, bind_constants
+from pymc3_tf.op import Check, apply, bind_constants
 from pymc3_tf.predictive import Sampler
 from pymc3_tf.program import Feed, Program
 
@@ -224,7 +224,7 @@ class TFDensity(pm.Continuous):
             raise DeclarationError(f"errors is {errors!r}. Give 'divergence' or 'raise'.")
         self._named = _named
         self._errors = errors
-        self._check_gradient = check_gradient
+        self._check: Check = gradient_check.check if check_gradient else gradient_check.compile
         self._device = checked_device(device)
         logp, random = _sources(logp, distribution, random)
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
@@ -441,12 +441,11 @@ class TFDensity(pm.Continuous):
             program = self._program_for(value)
             inputs = inputs if isinstance(value, Constant) else [value, *inputs]
         # Once, for that of the two which samplers use.
-        check = self._check_gradient and (
-            summed or not self._named or self.transform is not None or self.value is None
-        )
+        first = summed or not self._named or self.transform is not None or self.value is None
+        check = self._check if first else None
         result = apply(program.sum() if summed else program, inputs, check)
-        if check:
-            self._check_gradient = False
+        if first:
+            self._check = None
         return result
 
     def _program_for(self, value: Any) -> Program:
@@ -498,7 +497,9 @@ class TFDensity(pm.Continuous):
         inverse = self._captured(logp.inverse(z.shape), [x], draws=True).on(self._device)
         density = self._captured(logp.unconstrained(x.shape), [z]).on(self._device)
         fails = (0.0, -np.inf, 0.0) if self._errors == "divergence" else (np.nan,) * 3
-        return BijectorTransform(density.with_fallback(*fails), inverse, self._variables)
+        return BijectorTransform(
+            density.with_fallback(*fails), inverse, self._variables, self._check
+        )
 
 
 def _sources(logp: Any, distribution: Any, random: Any) -> Tuple[Any, Any]:

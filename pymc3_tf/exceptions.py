@@ -84,4 +84,5 @@ def message(error: Exception) -> str:
     text = getattr(error, "message", str(error))
     # Errors in the midst of a graph say where first, over several lines, and then what.
     lines = text.split("\n\t [[")[0].strip().splitlines()
-    return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."
+    line = lines[-1 if lines[0].startswith("Graph execution error") else 0]
+    return f"{line.rstrip('.')}."

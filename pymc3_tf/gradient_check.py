@@ -37,7 +37,7 @@ _SINGLE = float(np.finfo("float32").eps)
 _OFF = "If no gradient is needed there, say check_gradient=False."
 
 
-def check_gradient(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     """Refuse a program whose gradient is missing or wrong; do so once for each program.
 
     Parameters
@@ -73,12 +73,11 @@ def check_gradient(program: Program, inputs: Sequence[Any], outputs: Sequence[An
             if not any(reach.smooth >> i & 1 for reach in reached):
                 flat |= 1 << i
                 _warn(_step_text(program, i, ways.steps))
-    values = [getattr(x.tag, "test_value", None) for x in [*inputs, *outputs]]
     steep = [i for i in free if not flat >> i & 1]
-    if not steep or any(value is None for value in values):
+    known = _test_values(program, inputs, outputs) if steep else None
+    if known is None:
         return
-    point = [np.asarray(x, spec.dtype) for x, spec in zip(values, program.inputs)]
-    shapes = [np.shape(y) for y in values[len(inputs) :]]
+    point, shapes = known
     # The program keeps what was built for this: samplers need it as well.
     both = program.__dict__["_checked"] = program.value_and_vjp()
     for wrong in _wrong_slopes(program, both, point, shapes, steep):
@@ -86,6 +85,33 @@ def check_gradient(program: Program, inputs: Sequence[Any], outputs: Sequence[An
         if not stops:
             raise GradientError(_wrong_text(program, point, wrong, ways.gaps))
         _warn(_stop_text(program, wrong, stops[0]))
+
+
+def compile(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Evaluate a gradient that is to be compiled at the test point, to see whether it can be.
+
+    Raises
+    ------
+    pymc3_tf.exceptions.CompilationError
+        If XLA cannot compile it.
+    """
+    known = _test_values(program, inputs, outputs)
+    if known is None or program.pullback is None or not program.jit_compile:
+        return
+    if "_checked" not in program.__dict__:
+        program.__dict__["_checked"] = program.value_and_vjp()
+        _Line(program, program.__dict__["_checked"], known[1], np.random.RandomState(0)).at(
+            known[0]
+        )
+
+
+def _test_values(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    """Return the test values of the inputs and the shapes of the outputs; None without them."""
+    values = [getattr(x.tag, "test_value", None) for x in [*inputs, *outputs]]
+    if any(value is None for value in values):
+        return None
+    point = [np.asarray(x, spec.dtype) for x, spec in zip(values, program.inputs)]
+    return point, [np.shape(y) for y in values[len(inputs) :]]
 
 
 def _is_free(x: Any) -> bool:

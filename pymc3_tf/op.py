@@ -16,16 +16,18 @@ from theano.compile.ops import Shape_i
 from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable
 
-from pymc3_tf import failures, runtime
+from pymc3_tf import failures, gradient_check, runtime
 from pymc3_tf.arguments import arguments_of
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
 from pymc3_tf.entries import Entries, Given, given_by
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.gradient_check import check_gradient
 from pymc3_tf.graphs import static_shape
 from pymc3_tf.keys import graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.program import Program, TensorSpec
+
+# What is done once an op is applied: with its program, its inputs and its outputs.
+Check = Optional[Callable[[Program, Sequence[Any], Sequence[Any]], None]]
 
 
 class TensorFlowOp(theano.graph.op.Op):
@@ -98,7 +100,7 @@ class TensorFlowOp(theano.graph.op.Op):
         device: Optional[str] = None,
         check_gradient: bool = True,
     ) -> None:
-        self._check_gradient = check_gradient
+        self._check: Check = gradient_check.check if check_gradient else gradient_check.compile
         feeds = given_by(feed_dict, "feed_dict")
         for feed in feeds:
             _require_data(feed)
@@ -119,10 +121,10 @@ class TensorFlowOp(theano.graph.op.Op):
                 )
 
     @classmethod
-    def of(cls, program: Program, check_gradient: bool = False) -> TensorFlowOp:
+    def of(cls, program: Program, check: Check = None) -> TensorFlowOp:
         """Return the op of a program."""
         op = cls.__new__(cls)
-        op._check_gradient = check_gradient
+        op._check = check
         op.program = program
         number = len(program.outputs)
         op._structure = 0 if number == 1 else list(range(number))
@@ -136,9 +138,9 @@ class TensorFlowOp(theano.graph.op.Op):
         """Apply the op to Theano variables; return them nested as the source nests its tensors."""
         with failures.ignored():
             variables = super().__call__(*inputs, **kwargs)
-        if self._check_gradient:
+        if self._check is not None:
             node = as_list(variables)[0].owner
-            check_gradient(self.program, node.inputs, node.outputs)
+            self._check(self.program, node.inputs, node.outputs)
         return tf.nest.pack_sequence_as(self._structure, as_list(variables))
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -217,9 +219,9 @@ class TensorFlowOp(theano.graph.op.Op):
         ]
 
 
-def apply(program: Program, inputs: Sequence[Any], check_gradient: bool = False) -> Any:
+def apply(program: Program, inputs: Sequence[Any], check: Check = None) -> Any:
     """Apply a program to Theano variables; its outputs as one variable or a list."""
-    return TensorFlowOp.of(program, check_gradient)(*inputs)
+    return TensorFlowOp.of(program, check)(*inputs)
 
 
 def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:
