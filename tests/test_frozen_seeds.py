@@ -1,14 +1,18 @@
 """A density that draws random numbers is refused, wherever their seed comes from."""
 
+import importlib
+
 import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-import tf_keras
 
 from pymc3_tf.exceptions import UnsupportedOpError
 
 f64 = tf.float64
+# TensorFlow has Keras 2 up to its version 2.15, and Keras 3 from then on.
+KERAS_3 = hasattr(tf.keras, "random")
+tf_keras = importlib.import_module("tf_keras") if KERAS_3 else tf.keras
 X = np.linspace(0.1, 0.9, 5)[:, None]
 Y = np.zeros(5)
 
@@ -21,13 +25,19 @@ def declare(noise, **kwargs):
     return model
 
 
-def keras_3():
+def layers_of_keras():
     layers = tf.keras.layers
     dropout = layers.Dropout(0.5, dtype="float64")
     gaussian = layers.GaussianNoise(0.5, dtype="float64")
     network = tf.keras.Sequential([layers.Input((1,), dtype="float64"), dropout])
-    generator = tf.keras.random.SeedGenerator(1)
+    functions = {}
+    if KERAS_3:
+        generator = tf.keras.random.SeedGenerator(1)
+        functions["Keras's random functions"] = lambda: tf.keras.random.normal(
+            (5,), dtype="float64", seed=generator
+        )
     return {
+        **functions,
         "a model": lambda: network(X, training=True)[:, 0],
         "a layer": lambda: gaussian(X, training=True)[:, 0],
         "the same layer twice": lambda: gaussian(gaussian(X, training=True), training=True)[:, 0],
@@ -38,13 +48,10 @@ def keras_3():
         "in a condition": lambda: tf.cond(
             tf.reduce_sum(X) > 0, lambda: gaussian(X, training=True), lambda: tf.constant(X)
         )[:, 0],
-        "Keras's random functions": lambda: tf.keras.random.normal(
-            (5,), dtype="float64", seed=generator
-        ),
     }
 
 
-def keras_2():
+def older_layers():
     layer = tf_keras.layers.Dropout(0.5, dtype="float64")
     stateful = tf_keras.layers.Dropout(0.5, dtype="float64", rng_type="stateful")
     return {
@@ -72,7 +79,7 @@ def tensorflow():
     }
 
 
-NOISE = {**keras_3(), **keras_2(), **tensorflow()}
+NOISE = {**layers_of_keras(), **older_layers(), **tensorflow()}
 
 
 @pytest.mark.parametrize("name", NOISE)
