@@ -15,7 +15,7 @@ from pymc3.theanof import floatX
 
 from pymc3_tf import runtime
 from pymc3_tf.distributions import Elementwise
-from pymc3_tf.op import TensorFlowOp, apply
+from pymc3_tf.op import Check, TensorFlowOp, apply
 from pymc3_tf.program import Program
 
 
@@ -31,15 +31,24 @@ class BijectorTransform(transforms.Transform):
         Of the value and `variables`: the unconstrained value.
     variables : sequence of Theano variable
         The parameters of the distribution.
+    check : callable, optional
+        What is done with the density, once it is applied for the first time.
     """
 
     # PyMC3 finds the name of the variable before the last underscore.
     name = "bijector"
 
-    def __init__(self, density: Program, inverse: Program, variables: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        density: Program,
+        inverse: Program,
+        variables: Sequence[Any],
+        check: Check = None,
+    ) -> None:
         self._density = density
         self._inverse = inverse
         self._variables = list(variables)
+        self._check = check
         self._last: Any = (None, [])
 
     @property
@@ -81,7 +90,8 @@ class BijectorTransform(transforms.Transform):
         # PyMC3 asks for one value after the other. As outputs of one node they have one gradient,
         # where Theano would otherwise add those of several.
         if self._last[0] is not z:
-            self._last = z, apply(self._density, [z, *self._variables])
+            self._last = z, apply(self._density, [z, *self._variables], self._check)
+            self._check = None
         return self._last[1]
 
     def __getstate__(self) -> Dict[str, Any]:

@@ -32,6 +32,7 @@ from pymc3_tf.freezing import (
     stand_ins,
     variable_values,
 )
+from pymc3_tf.frozen_seeds import refuse_frozen_seeds
 from pymc3_tf.graphs import Shape, clean, every_node, node_of, prune, rewire, static_shape
 from pymc3_tf.keys import (
     Source,
@@ -174,6 +175,7 @@ def _capture_tensors(
         specs.append(TensorSpec("", "seed", "int32", (2,)))
     roots = gradients.names + (arguments if how.draws else [])
     prune(graph_def, roots)
+    refuse_frozen_seeds(graph_def, arguments, name)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, labels, name)
     parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
@@ -370,6 +372,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     clean(graph_def)
     roots = gradients.names + (arguments if how.draws else [])
     prune(graph_def, roots)
+    refuse_frozen_seeds(graph_def, arguments, name)
     _check_ops(graph_def, name)
     _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
@@ -424,6 +427,10 @@ _STATEFUL_ALLOWED = {
 }  # fmt: skip
 # TensorArrays and stacks live and die within one evaluation.
 _STATEFUL_PREFIXES = ("TensorArray", "Stack")
+_RANDOM_OPS = ("Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal")
+# What tf.random.Generator takes its seeds from.
+_GENERATORS = ("Rng", "Stateful")
+_ASSIGNMENTS = ("Assign", "ResourceScatter", "ScatterUpdate", "ScatterAdd", "ScatterSub")
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
@@ -437,6 +444,11 @@ def _check_ops(graph_def: Any, name: str) -> None:
                 "the graph or sent to other processes. Write it with TensorFlow ops, or make it a "
                 "Theano op (theano.compile.ops.as_op) of the PyMC3 model."
             )
+        if node.op.startswith(_ASSIGNMENTS):
+            raise UnsupportedOpError(
+                f"{where}: it changes a variable, and a log density must give the same number each "
+                "time. Leave the assignment out; give what changes as a parameter, or by feed_dict."
+            )
         if node.op in functions or node.op in _STATEFUL_ALLOWED:
             continue
         if node.op.startswith(_STATEFUL_PREFIXES):
@@ -444,7 +456,7 @@ def _check_ops(graph_def: Any, name: str) -> None:
         definition = op_def_registry.get(node.op)
         if definition is None or not definition.is_stateful:
             continue
-        if "Random" in node.op or node.op in ("Multinomial", "ParameterizedTruncatedNormal"):
+        if "Random" in node.op or node.op in _RANDOM_OPS or node.op.startswith(_GENERATORS):
             if name == "random":
                 raise UnsupportedOpError(
                     f"{where}: it cannot be given a seed there. Use the tf.random.stateless_... "
@@ -453,8 +465,9 @@ def _check_ops(graph_def: Any, name: str) -> None:
                 )
             raise UnsupportedOpError(
                 f"{where}: it draws random numbers, and a log density must give the same number "
-                "each time. Use a tf.random.stateless_... op with a fixed seed, or make the random "
-                "quantity a variable of the PyMC3 model."
+                "each time. Use a tf.random.stateless_... op with a fixed seed (a random layer of "
+                "Keras, such as Dropout, with training=False), or make the random quantity a "
+                "variable of the PyMC3 model."
             )
         if "Table" in node.op:
             raise UnsupportedOpError(

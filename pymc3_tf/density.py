@@ -20,7 +20,7 @@ from pymc3.theanof import floatX
 from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable, graph_inputs
 
-from pymc3_tf import runtime
+from pymc3_tf import gradient_check, runtime
 from pymc3_tf.bijectors import BijectorTransform, transform_of
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
@@ -36,7 +36,7 @@ from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, about
 from pymc3_tf.feeds import feed_for
 from pymc3_tf.graphs import Shape
 from pymc3_tf.keys import Source, find_value, guess_text, same_key, tensor_spec
-from pymc3_tf.op import apply, bind_constants
+from pymc3_tf.op import Check, apply, bind_constants
 from pymc3_tf.predictive import Sampler
 from pymc3_tf.program import Feed, Program
 
@@ -98,6 +98,11 @@ class TFDensity(pm.Continuous):
         there, with a gradient of zero: a divergence for NUTS, a rejection for other samplers. How
         often, and where first, is told after sampling. `pymc3_tf.sample` makes a divergence of it
         in either case.
+    check_gradient : bool, optional
+        At declaration, look for parameters by which TensorFlow has no gradient although the log
+        density depends on them, and compare the gradient with central differences near the test
+        point (three evaluations). Turn it off if no gradient is needed, or for one that is meant
+        to be another than that of the value.
     **kwargs
         What every distribution of PyMC3 takes: ``shape``, ``dims``, ``testval`` (or ``initval``),
         ``transform``, ``observed`` and ``total_size``. The default shape is that of the value's
@@ -112,6 +117,13 @@ class TFDensity(pm.Continuous):
         the graph cannot be frozen. The text names the culprit and says what to write instead.
     pymc3_tf.exceptions.DeclarationTypeError
         If an argument, or what a function returns, is of a wrong type or dtype. A TypeError.
+    pymc3_tf.exceptions.UnsupportedOpError
+        Among others, if TensorFlow knows no gradient of something between a parameter and `logp`.
+    pymc3_tf.exceptions.GradientError
+        If the gradient is not that of the value. Both are a DeclarationError.
+    pymc3_tf.exceptions.CompilationError
+        With `jit_compile`, if XLA cannot compile the density or its gradient. While sampling, if
+        data has got a shape with which it cannot. A DeclarationError too.
     pymc3_tf.exceptions.EvaluationError
         While sampling, with ``errors="raise"``, and whatever `errors` says if the graph cannot be
         evaluated at all.
@@ -220,6 +232,7 @@ class TFDensity(pm.Continuous):
         jit_compile: bool = False,
         device: Optional[str] = None,
         errors: str = "divergence",
+        check_gradient: bool = True,
         shape: Any = None,
         transform: Any = "auto",
         testval: Any = None,
@@ -233,6 +246,7 @@ class TFDensity(pm.Continuous):
             raise DeclarationError(f"errors is {errors!r}. Give 'divergence' or 'raise'.")
         self._named = _named
         self._errors = errors
+        self._check: Check = gradient_check.check if check_gradient else gradient_check.compile
         self._device = checked_device(device)
         logp, random = _sources(logp, distribution, random)
         parameters, feeds = given_by(params, "params"), given_by(feed_dict, "feed_dict")
@@ -457,7 +471,13 @@ class TFDensity(pm.Continuous):
             value = tt.as_tensor_variable(native(value))
             program = self._program_for(value)
             inputs = inputs if isinstance(value, Constant) else [value, *inputs]
-        return apply(program.sum() if summed else program, inputs)
+        # Once, for that of the two which samplers use.
+        first = summed or not self._named or self.transform is not None or self.value is None
+        check = self._check if first else None
+        result = apply(program.sum() if summed else program, inputs, check)
+        if first:
+            self._check = None
+        return result
 
     def _program_for(self, value: Any) -> Program:
         """Return the program for a value, which is made resident if it is constant."""
@@ -513,7 +533,9 @@ class TFDensity(pm.Continuous):
         inverse = self._captured(logp.inverse(z.shape), [x], draws=True).on(self._device)
         density = self._captured(logp.unconstrained(x.shape), [z]).on(self._device)
         fails = (0.0, -np.inf, 0.0) if self._errors == "divergence" else (np.nan,) * 3
-        return BijectorTransform(density.with_fallback(*fails), inverse, self._variables)
+        return BijectorTransform(
+            density.with_fallback(*fails), inverse, self._variables, self._check
+        )
 
 
 def _sources(logp: Any, distribution: Any, random: Any) -> Tuple[Any, Any]:

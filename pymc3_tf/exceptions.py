@@ -37,6 +37,17 @@ class UnsupportedOpError(DeclarationError):
     """The graph has an op that cannot be carried to another process or repeated exactly."""
 
 
+class GradientError(DeclarationError):
+    """The gradient that TensorFlow computes is not that of the value.
+
+    The text names the input and has both numbers.
+    """
+
+
+class MissingGradientWarning(UserWarning):
+    """A gradient is zero, or lacks a part, because of an op that has none by its nature."""
+
+
 class GraphSizeError(DeclarationError):
     """The graph is larger than the 2 GB that TensorFlow can serialize."""
 
@@ -69,8 +80,8 @@ class DiscreteVariableError(ValueError):
     """A model with discrete free variables was given to a sampler that needs gradients."""
 
 
-class CompilationError(ValueError):
-    """XLA cannot compile a part of a model."""
+class CompilationError(DeclarationError):
+    """XLA cannot compile a density, an op or another part of a model."""
 
 
 @contextlib.contextmanager
@@ -94,4 +105,5 @@ def message(error: Exception) -> str:
             "tf.while_loop(..., maximum_iterations=1000), or `for i in tf.range(n)`, or a "
             "condition such as i < 1000."
         )
-    return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."
+    line = lines[-1 if lines[0].startswith("Graph execution error") else 0]
+    return f"{line.rstrip('.')}."

@@ -16,7 +16,7 @@ from theano.compile.ops import Shape_i
 from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable
 
-from pymc3_tf import failures, runtime
+from pymc3_tf import failures, gradient_check, runtime
 from pymc3_tf.arguments import arguments_of
 from pymc3_tf.capture import Input, capture
 from pymc3_tf.devices import checked_device
@@ -25,6 +25,9 @@ from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.graphs import static_shape
 from pymc3_tf.keys import graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.program import Program, TensorSpec
+
+# What is done once an op is applied: with its program, its inputs and its outputs.
+Check = Optional[Callable[[Program, Sequence[Any], Sequence[Any]], None]]
 
 
 class TensorFlowOp(theano.graph.op.Op):
@@ -52,12 +55,18 @@ class TensorFlowOp(theano.graph.op.Op):
         Compile with XLA. Worth it for large elementwise computations.
     device : str, optional
         Where to run it, such as ``"/GPU:0"``. Without it, TensorFlow chooses.
+    check_gradient : bool, optional
+        Where the op is first applied, look for inputs by which TensorFlow has no gradient, and
+        compare the gradient with central differences at the test values of the inputs, if they
+        have some. Turn it off for an op whose gradient nobody needs.
 
     Raises
     ------
     pymc3_tf.exceptions.DeclarationError
         If the computation cannot be frozen, or a feed does not fit. The text names the argument or
         node and says what to write instead.
+    pymc3_tf.exceptions.UnsupportedOpError, GradientError, CompilationError
+        Where the op is applied, as for `TFDensity`: DeclarationErrors as well.
 
     Notes
     -----
@@ -91,7 +100,9 @@ class TensorFlowOp(theano.graph.op.Op):
         *,
         jit_compile: bool = False,
         device: Optional[str] = None,
+        check_gradient: bool = True,
     ) -> None:
+        self._check: Check = gradient_check.check if check_gradient else gradient_check.compile
         feeds = given_by(feed_dict, "feed_dict")
         for feed in feeds:
             _require_data(feed)
@@ -112,9 +123,10 @@ class TensorFlowOp(theano.graph.op.Op):
                 )
 
     @classmethod
-    def of(cls, program: Program) -> TensorFlowOp:
+    def of(cls, program: Program, check: Check = None) -> TensorFlowOp:
         """Return the op of a program."""
         op = cls.__new__(cls)
+        op._check = check
         op.program = program
         number = len(program.outputs)
         op._structure = 0 if number == 1 else list(range(number))
@@ -128,6 +140,9 @@ class TensorFlowOp(theano.graph.op.Op):
         """Apply the op to Theano variables; return them nested as the source nests its tensors."""
         with failures.ignored():
             variables = super().__call__(*inputs, **kwargs)
+        if self._check is not None:
+            node = as_list(variables)[0].owner
+            self._check(self.program, node.inputs, node.outputs)
         return tf.nest.pack_sequence_as(self._structure, as_list(variables))
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -206,9 +221,9 @@ class TensorFlowOp(theano.graph.op.Op):
         ]
 
 
-def apply(program: Program, inputs: Sequence[Any]) -> Any:
+def apply(program: Program, inputs: Sequence[Any], check: Check = None) -> Any:
     """Apply a program to Theano variables; its outputs as one variable or a list."""
-    return TensorFlowOp.of(program)(*inputs)
+    return TensorFlowOp.of(program, check)(*inputs)
 
 
 def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:

@@ -269,7 +269,7 @@ class Program:
         def held(spec: TensorSpec) -> str:
             return f"{spec}, {spec.nbytes} bytes"
 
-        nodes = str(len(self._graph_without_gradients().node))
+        nodes = str(len(self.graph_without_gradients().node))
         if self.pullback is not None:
             nodes += f", and {len(self._graph().node)} with the gradient"
         lacks = self.unsupported_by_xla()
@@ -522,7 +522,7 @@ class Program:
 
         What is as simple as that is built in a fraction of the time of the general way.
         """
-        graph_def = self._graph_without_gradients()
+        graph_def = self.graph_without_gradients()
         shapes = [spec.shape for spec in self.inputs + self.outputs]
         if None in shapes:
             return None
@@ -555,7 +555,8 @@ class Program:
     def _graph(self) -> Any:
         return tf.compat.v1.GraphDef.FromString(self.graph_def)
 
-    def _graph_without_gradients(self) -> Any:
+    def graph_without_gradients(self) -> Any:
+        """Return what the outputs need of the graph."""
         graph_def = self._graph()
         inputs = [s.node for s in self.inputs] + [feed.node for feed in self.feeds]
         prune(graph_def, [spec.node for spec in self.outputs], inputs)
@@ -563,7 +564,7 @@ class Program:
 
     @property
     def _has_control_flow(self) -> bool:
-        graph_def = self._graph_without_gradients()
+        graph_def = self.graph_without_gradients()
         return bool(graph_def.library.function) or any(n.op == "Switch" for n in graph_def.node)
 
     @property
@@ -571,7 +572,7 @@ class Program:
         """Whether a way from an input to an output passes through ``tf.custom_gradient``."""
         if b"CustomGradient" not in self.graph_def:
             return False
-        graph_def = self._graph_without_gradients()
+        graph_def = self.graph_without_gradients()
         reached = {spec.node for spec in self.inputs}
         for node in ordered(graph_def):
             if reached.intersection(map(node_of, node.input)):
@@ -601,7 +602,7 @@ class Program:
         return sum(t.dtype.size * (t.shape.num_elements() or 1) for t in results)
 
     def _build(self, tensors: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
-        graph_def = self._graph_without_gradients() if self.stacked else self._graph()
+        graph_def = self.graph_without_gradients() if self.stacked else self._graph()
         outputs = [f"{spec.node}:0" for spec in self.outputs]
         ops = {node.name: node.op for node in graph_def.node}
         for node in graph_def.node:

@@ -32,7 +32,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from pymc3_tf import devices, failures, forks
-from pymc3_tf.exceptions import EvaluationError
+from pymc3_tf.exceptions import CompilationError, EvaluationError, message
 from pymc3_tf.graphs import lower_control_flow
 from pymc3_tf.grappler import optimize
 from pymc3_tf.program import Feed, Program, TensorSpec
@@ -297,7 +297,11 @@ class Function:
     def _evaluate(self, values: Sequence[np.ndarray], shapes: Any) -> List[Any]:
         try:
             results = self._call(*values)
-        except tf.errors.InvalidArgumentError as error:
+        except tf.errors.OpError as error:
+            if self.plain is not self.graph:
+                raise self._not_compiled(values, error) from error
+            if not isinstance(error, tf.errors.InvalidArgumentError):
+                raise
             return self._fallback(values, shapes, error)
         self.home.succeeded.add(shapes)
         for i in self._densities:
@@ -306,12 +310,27 @@ class Function:
                 return self._without_nan(values, results)
         return results
 
+    def _not_compiled(self, values: Sequence[np.ndarray], error: Any) -> Exception:
+        """Return the error of a program under XLA, which does not fail at values.
+
+        Without XLA it fails as well if the shapes do not fit.
+        """
+        at = f"at {failures.describe(self._labels, values)}"
+        try:
+            self.home.make_callable(self.plain)(*values)
+        except tf.errors.OpError as plain:
+            return EvaluationError(f"TensorFlow failed {at}: {message(plain)}")
+        return CompilationError(
+            f"jit_compile=True: XLA cannot compile {self._outputs[0].label} {at}: "
+            f"{message(error)} Leave jit_compile out."
+        )
+
     def _fallback(self, values: Sequence[np.ndarray], shapes: Any, error: Any) -> List[Any]:
         """Return what stands for the outputs where TensorFlow fails."""
-        message = str(error.message).strip().splitlines()[0]
-        text = f"at {failures.describe(self._labels, values)}: {message}"
+        said = str(error.message).strip().splitlines()[0]
+        text = f"at {failures.describe(self._labels, values)}: {said}"
         # An error from the very first call on may come from shapes that do not fit.
-        of_values = shapes in self.home.succeeded or failures.is_of_values(message)
+        of_values = shapes in self.home.succeeded or failures.is_of_values(said)
         shape_of: Dict[Any, Any] = {spec.node: v.shape for spec, v in zip(self._inputs, values)}
         shape_of.update(self._shapes_of_feeds)
         found = []
