@@ -428,6 +428,7 @@ _STATEFUL_PREFIXES = ("TensorArray", "Stack")
 _RANDOM_OPS = ("Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal")
 # What tf.random.Generator takes its seeds from.
 _GENERATORS = ("Rng", "Stateful")
+_ASSIGNMENTS = ("Assign", "ResourceScatter", "ScatterUpdate", "ScatterAdd", "ScatterSub")
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
@@ -440,6 +441,11 @@ def _check_ops(graph_def: Any, name: str) -> None:
                 f"{where}: Python code (tf.py_function, tf.numpy_function) cannot be frozen with "
                 "the graph or sent to other processes. Write it with TensorFlow ops, or make it a "
                 "Theano op (theano.compile.ops.as_op) of the PyMC3 model."
+            )
+        if node.op.startswith(_ASSIGNMENTS):
+            raise UnsupportedOpError(
+                f"{where}: it changes a variable, and a log density must give the same number each "
+                "time. Leave the assignment out; give what changes as a parameter, or by feed_dict."
             )
         if node.op in functions or node.op in _STATEFUL_ALLOWED:
             continue
@@ -465,11 +471,6 @@ def _check_ops(graph_def: Any, name: str) -> None:
             raise UnsupportedOpError(
                 f"{where}: lookup tables live in one session and cannot be frozen. Look up with "
                 "tf.gather in a constant tensor instead."
-            )
-        if "Assign" in node.op:
-            raise UnsupportedOpError(
-                f"{where}: it changes a variable, and a log density must give the same number each "
-                "time. Leave the assignment out; give what changes as a parameter, or by feed_dict."
             )
         raise UnsupportedOpError(
             f"{where}: it has a state that cannot be frozen or sent to other processes. Compute "

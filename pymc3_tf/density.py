@@ -111,6 +111,13 @@ class TFDensity(pm.Continuous):
         the graph cannot be frozen. The text names the culprit and says what to write instead.
     pymc3_tf.exceptions.DeclarationTypeError
         If an argument, or what a function returns, is of a wrong type or dtype. A TypeError.
+    pymc3_tf.exceptions.UnsupportedOpError
+        Among others, if TensorFlow knows no gradient of something between a parameter and `logp`.
+    pymc3_tf.exceptions.GradientError
+        If the gradient is not that of the value. Both are a DeclarationError.
+    pymc3_tf.exceptions.CompilationError
+        With `jit_compile`, if XLA cannot compile the density or its gradient. While sampling, if
+        data has got a shape with which it cannot. A DeclarationError too.
     pymc3_tf.exceptions.EvaluationError
         While sampling, with ``errors="raise"``, and whatever `errors` says if the graph cannot be
         evaluated at all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 from theano.compile.sharedvalue import SharedVariable
@@ -24,8 +24,8 @@ from pymc3_tf.program import Program
 # How far from the test point to look: test points are often zero or one, where a function can have
 # a kink, or a slope of zero by symmetry.
 _OFFSET = 1e-2
-# Steps of central differences. The first one in either precision is the best one.
-_STEPS = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+# Steps of central differences, where one of them is not enough.
+_DISTANCES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 # An agreement of all inputs together, and a difference that is an error.
 _CLOSE, _WRONG = 1e-2, 0.2
 # Differences of several steps are taken for a derivative where they agree so well.
@@ -38,7 +38,7 @@ _OFF = "If no gradient is needed there, say check_gradient=False."
 
 
 def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Refuse a program whose gradient is missing or wrong; do so once for each program.
+    """Refuse a program whose gradient is missing or wrong; do so once for each of its inputs.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> No
     pymc3_tf.exceptions.GradientError
         If central differences give something else than the gradient.
     """
-    if program.pullback is None or "_checked" in program.__dict__:
-        return
+    checked: Set[int] = program.__dict__.get("_checked", set())
     free = [i for i, x in enumerate(inputs) if _is_free(x) and program.inputs[i].is_floating]
-    if not free or not any(spec.is_floating for spec in program.outputs):
+    if program.pullback is None or checked.issuperset(free):
         return
-    program.__dict__["_checked"] = None
+    if not any(spec.is_floating for spec in program.outputs):
+        return
     ways = GradientWays(program.graph_without_gradients())
     reached = ways.reach(
         {program.inputs[i].node: 1 << i for i in free},
@@ -75,16 +75,14 @@ def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> No
                 _warn(_step_text(program, i, ways.steps))
     steep = [i for i in free if not flat >> i & 1]
     known = _test_values(program, inputs, outputs) if steep else None
-    if known is None:
-        return
-    point, shapes = known
-    # The program keeps what was built for this: samplers need it as well.
-    both = program.__dict__["_checked"] = program.value_and_vjp()
-    for wrong in _wrong_slopes(program, both, point, shapes, steep):
-        stops = [gap for gap in ways.steps if gap.op == "StopGradient" and gap.bits >> wrong.i & 1]
-        if not stops:
-            raise GradientError(_wrong_text(program, point, wrong, ways.gaps))
-        _warn(_stop_text(program, wrong, stops[0]))
+    if known is not None:
+        point, shapes = known
+        for wrong in _wrong_slopes(program, point, shapes, steep):
+            stops = [g for g in ways.steps if g.op == "StopGradient" and g.bits >> wrong.i & 1]
+            if not stops:
+                raise GradientError(_wrong_text(program, point, wrong))
+            _warn(_stop_text(program, wrong, stops[0]))
+    program.__dict__["_checked"] = checked.union(free)
 
 
 def compile(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
@@ -98,16 +96,13 @@ def compile(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> 
     known = _test_values(program, inputs, outputs)
     if known is None or program.pullback is None or not program.jit_compile:
         return
-    if "_checked" not in program.__dict__:
-        program.__dict__["_checked"] = program.value_and_vjp()
-        _Line(program, program.__dict__["_checked"], known[1], np.random.RandomState(0)).at(
-            known[0]
-        )
+    point, shapes = known
+    _Line(program, shapes, np.random.RandomState(0)).at(point)
 
 
 def _test_values(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
     """Return the test values of the inputs and the shapes of the outputs; None without them."""
-    values = [getattr(x.tag, "test_value", None) for x in [*inputs, *outputs]]
+    values: List[Any] = [getattr(x.tag, "test_value", None) for x in [*inputs, *outputs]]
     if any(value is None for value in values):
         return None
     point = [np.asarray(x, spec.dtype) for x, spec in zip(values, program.inputs)]
@@ -144,7 +139,9 @@ class _Slope(NamedTuple):
 class _Line:
     """The weighted sum of a program's outputs, near a point."""
 
-    def __init__(self, program: Program, both: Program, shapes: Sequence[Any], rng: Any) -> None:
+    def __init__(self, program: Program, shapes: Sequence[Any], rng: Any) -> None:
+        # The program keeps what is built for this: samplers need it as well.
+        both: Any = program.__dict__.setdefault("_with_gradient", program.value_and_vjp())
         self._both = both
         floating = [spec for spec in program.outputs if spec.is_floating]
         self._number = len(program.outputs)
@@ -196,15 +193,16 @@ def moved(point: Sequence[np.ndarray], direction: Any, step: float) -> List[np.n
     return [x if d is None else np.asarray(x + step * d, x.dtype) for x, d in zip(point, direction)]
 
 
+@np.errstate(all="ignore")
 def _wrong_slopes(
-    program: Program, both: Program, point: List[np.ndarray], shapes: Any, free: Sequence[int]
+    program: Program, point: List[np.ndarray], shapes: Any, free: Sequence[int]
 ) -> List[_Wrong]:
     """Return the inputs by which the gradient is wrong without doubt.
 
     Three evaluations are enough where all is well.
     """
     rng = np.random.RandomState(0)
-    line = _Line(program, both, shapes, rng)
+    line = _Line(program, shapes, rng)
     directions = {i: _direction(point[i], rng) for i in free}
     every = [directions.get(i) for i in range(len(point))]
     for offset in (_OFFSET, -_OFFSET, 0.0):
@@ -225,7 +223,7 @@ def _wrong_slopes(
             joint[i] = directions[i] * max(least / abs(slopes[i]), 1e-6) * np.sign(slopes[i])
         slope = line.slope(near, gradient, joint, 1e-4 if line.eps < 1e-10 else 1e-3)
         if slope is None or slope.is_off(_CLOSE):
-            suspects = free
+            suspects = list(free)
     wrong = []
     for i in suspects:
         alone: List[Any] = [None] * len(point)
@@ -241,7 +239,7 @@ def _wrong_slopes(
 def _verdict(line: _Line, point: Any, gradient: Any, direction: Any) -> Optional[_Slope]:
     """Return both slopes if the gradient is wrong, whatever the step."""
     slopes: List[_Slope] = []
-    for step in _STEPS:
+    for step in _DISTANCES:
         slope = line.slope(point, gradient, direction, step)
         if slope is None:
             continue
@@ -322,7 +320,7 @@ def _stop_text(program: Program, wrong: _Wrong, stop: Gap) -> str:
     )
 
 
-def _wrong_text(program: Program, point: Any, wrong: _Wrong, gaps: Sequence[Gap]) -> str:
+def _wrong_text(program: Program, point: Any, wrong: _Wrong) -> str:
     name, label = _names(program, wrong.i)
     at = failures.describe([label], [point[wrong.i]])
     along = "" if np.ndim(point[wrong.i]) == 0 else " along a random direction"

@@ -65,6 +65,8 @@ class TensorFlowOp(theano.graph.op.Op):
     pymc3_tf.exceptions.DeclarationError
         If the computation cannot be frozen, or a feed does not fit. The text names the argument or
         node and says what to write instead.
+    pymc3_tf.exceptions.UnsupportedOpError, GradientError, CompilationError
+        Where the op is applied, as for `TFDensity`: DeclarationErrors as well.
 
     Notes
     -----

@@ -1,14 +1,16 @@
 """What is said of XLA without compiling is what XLA says."""
 
 import numpy as np
+import pymc3 as pm
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from conftest import logp_dlogp_function
 from test_parallel import run_text
 
-from pymc3_tf import runtime
+from pymc3_tf import TensorFlowOp, runtime
 from pymc3_tf.capture import Input, capture
-from pymc3_tf.exceptions import UnsupportedOpError
+from pymc3_tf.exceptions import CompilationError, EvaluationError, UnsupportedOpError
 from pymc3_tf.linker import compile_alone
 from pymc3_tf.xla import unsupported_by_xla
 
@@ -92,3 +94,78 @@ def test_forked_process_does_not_start_xla():
         """
     )
     assert result.stdout.split() == ["[True]"], result.stderr
+
+
+def unbounded(y, a):
+    """A loop without a bound, whose gradient XLA cannot compile, and with it the whole graph."""
+    _, total = tf.while_loop(lambda i, z: z < 10.0, lambda i, z: (i + 1, z * (1 + a)), (0, a))
+    return -0.5 * tf.square(y - total)
+
+
+@pytest.mark.parametrize("check_gradient", [True, False])
+def test_what_xla_cannot_compile_is_an_error_at_declaration(check_gradient):
+    with pm.Model():
+        a = pm.Gamma("a", 4.0, 5.0)
+        with pytest.raises(
+            CompilationError, match=r"XLA cannot compile .*logp at .*a = 0\.8.*Leave jit_compile"
+        ):
+            pm.TFDensity(
+                "y",
+                unbounded,
+                {"a": a},
+                observed=np.ones(3),
+                jit_compile=True,
+                check_gradient=check_gradient,
+            )
+        op = TensorFlowOp(
+            lambda a: unbounded(1.0, a),
+            [tf.TensorSpec([], tf.float64)],
+            jit_compile=True,
+            check_gradient=check_gradient,
+        )
+        with pytest.raises(CompilationError, match="XLA cannot compile outputs"):
+            op(a)
+
+
+def shortened(y, a):
+    """XLA wants the variables of a loop to keep their shape, as they do for three."""
+    start = tf.ensure_shape(tf.identity(y), [None])
+    _, z = tf.while_loop(
+        lambda i, z: i < 2,
+        lambda i, z: (i + 1, z[:3]),
+        (0, start),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+        maximum_iterations=2,
+    )
+    return -0.5 * tf.reduce_sum(tf.square(a * tf.stop_gradient(z)))
+
+
+def test_what_xla_cannot_compile_later_is_an_error_and_no_divergence():
+    with pm.Model() as model:
+        a = pm.Gamma("a", 4.0, 5.0)
+        data = pm.Data("data", np.ones(3))
+        pm.TFDensity("y", shortened, {"a": a}, feed_dict={"y": data}, jit_compile=True)
+    function = logp_dlogp_function(model)
+    assert np.isfinite(function()[0])
+    with model:
+        pm.set_data({"data": np.ones(4)})
+    with pytest.raises(CompilationError, match=r"XLA cannot compile .*\[1., 1., 1., 1.\].*Leave"):
+        function()
+
+
+def test_shapes_that_do_not_fit_are_no_fault_of_xla():
+    with pm.Model() as model:
+        a = pm.Gamma("a", 4.0, 5.0)
+        data = pm.Data("data", np.ones(3))
+        pm.TFDensity(
+            "y",
+            lambda y, a: -0.5 * tf.reduce_sum(tf.square(y - a * np.ones(3))),
+            {"a": a},
+            feed_dict={"y": data},
+            jit_compile=True,
+        )
+    function = logp_dlogp_function(model)
+    with model:
+        pm.set_data({"data": np.ones(4)})
+    with pytest.raises(EvaluationError, match="TensorFlow failed at .*shape"):
+        function()
