@@ -14,6 +14,7 @@ from pymc3_tf._version import __version__
 from pymc3_tf.density import TFDensity
 from pymc3_tf.inference_data import install as _install_converter
 from pymc3_tf.libraries import load_op_library
+from pymc3_tf.minibatches import install as _install_minibatches
 from pymc3_tf.op import TensorFlowOp
 from pymc3_tf.posterior import evaluate
 from pymc3_tf.reports import install as _install_reports
@@ -35,4 +36,5 @@ if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity
 
 _install_converter()
+_install_minibatches()
 _install_reports()

@@ -139,8 +139,8 @@ class TFDensity(pm.Continuous):
     Examples
     --------
     >>> import numpy as np
-    >>> import pymc3 as pm
     >>> import pymc3_tf
+    >>> import pymc3 as pm
     >>> import tensorflow as tf
     >>> def log_normal_density(y, mu):
     ...     return -0.5 * tf.square(y - mu) - 0.5 * np.log(2 * np.pi)

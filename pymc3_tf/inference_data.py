@@ -54,6 +54,7 @@ def log_likelihood(
     Examples
     --------
     >>> import numpy as np
+    >>> from pymc3_tf.inference_data import log_likelihood
     >>> import pymc3 as pm
     >>> with pm.Model() as model:
     ...     mu = pm.Normal("mu", 0.0, 1.0)

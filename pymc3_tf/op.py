@@ -78,8 +78,8 @@ class TensorFlowOp(theano.graph.op.Op):
     --------
     >>> import numpy as np
     >>> import tensorflow as tf
-    >>> import theano.tensor as tt
     >>> import pymc3_tf
+    >>> import theano.tensor as tt
     >>> wave = pymc3_tf.TensorFlowOp(
     ...     lambda x, a: a * tf.sin(x),
     ...     [tf.TensorSpec([], tf.float64)],

@@ -71,8 +71,8 @@ def evaluate(
     Examples
     --------
     >>> import numpy as np
-    >>> import pymc3 as pm
     >>> import pymc3_tf
+    >>> import pymc3 as pm
     >>> import tensorflow as tf
     >>> with tf.Graph().as_default(), pm.Model() as model:
     ...     mu_t = tf.compat.v1.placeholder(tf.float64, [])

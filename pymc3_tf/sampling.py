@@ -167,8 +167,8 @@ def sample(
 
     Examples
     --------
-    >>> import pymc3 as pm
     >>> import pymc3_tf
+    >>> import pymc3 as pm
     >>> with pm.Model() as model:
     ...     x = pm.Normal("x", 3.0, 1.0)
     ...     idata = pymc3_tf.sample(500, tune=200, chains=2, random_seed=1, progressbar=False)

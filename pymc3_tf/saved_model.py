@@ -56,8 +56,8 @@ def load(path: Union[str, os.PathLike], signature: str = "serving_default") -> S
     --------
     >>> import tempfile
     >>> import numpy as np
-    >>> import pymc3 as pm
     >>> import pymc3_tf
+    >>> import pymc3 as pm
     >>> import tensorflow as tf
     >>> module = tf.Module()
     >>> module.log_density = tf.function(

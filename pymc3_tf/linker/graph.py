@@ -149,9 +149,9 @@ def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
     Examples
     --------
     >>> import numpy as np
+    >>> from pymc3_tf.linker import link
     >>> import pymc3 as pm
     >>> import tensorflow as tf
-    >>> from pymc3_tf.linker import link
     >>> with pm.Model() as model:
     ...     x = pm.Normal("x", 0.0, 1.0)
     >>> log_density = link([model.logpt], model.vars)

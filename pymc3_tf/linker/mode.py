@@ -6,12 +6,14 @@ from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
+import theano
 from cachetools import LRUCache
 from theano.compile.mode import Mode, predefined_linkers, predefined_modes
+from theano.configdefaults import _filter_mode
 from theano.link.basic import Container, PerformLinker
 from theano.link.utils import map_storage
 
-from pymc3_tf import forks
+from pymc3_tf import _theano, forks
 from pymc3_tf.linker.graph import QUERY, Linked
 
 # For so many choices of shapes of its inputs, a function keeps what was traced.
@@ -90,8 +92,23 @@ class TFLinker(PerformLinker):
         )
 
 
-TF = Mode(TFLinker(), QUERY)
+class TFMode(Mode):
+    """Theano's mode "TF". Theano tells its default modes apart by the names of their classes."""
+
+
+TF = TFMode(TFLinker(), QUERY)
 
 # A reloaded module takes the place of its former self.
 predefined_linkers["tf"] = TF.linker
 predefined_modes["TF"] = TF
+
+
+def _name_or_mode(value: Any) -> Any:
+    """Check a value of ``theano.config.mode``: Theano's own list of names lacks "TF"."""
+    return value if isinstance(value, str) and value == "TF" else _filter_mode(value)
+
+
+# PyMC3 pickles Theano's options for the processes it starts: no lambda.
+theano.config._config_var_dict["mode"]._apply = _name_or_mode
+if _theano.mode_is_tf:
+    theano.config.mode = "TF"

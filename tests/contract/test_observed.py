@@ -1,7 +1,5 @@
 """Data of every kind is observed as the built-ins observe it, by observed= and by feed_dict."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pymc3 as pm
@@ -9,7 +7,7 @@ import pytest
 import tensorflow as tf
 import theano
 from conftest import assert_same_model, logp_dlogp_function
-from twins import TWINS, both, draw, minibatch, normal
+from twins import TWINS, both, draw, normal
 
 import pymc3_tf
 
@@ -103,14 +101,26 @@ def test_total_size_scales_as_the_builtins(where, total_size):
     assert_same_model(*two_models(ROWS, where, total_size=total_size))
 
 
-def test_pymc3_makes_its_own_minibatches():
-    """PyMC3 3.11.4 does not with the NumPy of Python 3.11, whatever the distribution."""
-    try:
-        batch = pm.Minibatch(ROWS, 2)
-    except IndexError as error:
-        assert sys.version_info >= (3, 11) and "valid indices" in str(error)
-    else:
-        assert batch.eval().shape == (2, 3)
+@pytest.mark.parametrize(
+    "size, shape",
+    [
+        (2, (2, 3)),
+        (None, (4, 3)),
+        ([2, 2], (2, 2)),
+        ([(2, 7), (1, 8)], (2, 1)),
+        ([None, 2], (4, 2)),
+    ],
+)
+def test_minibatches_have_the_size_asked_for(size, shape):
+    batch = pm.Minibatch(ROWS, size).eval()
+    assert batch.shape == shape and np.isin(batch, ROWS).all()
+
+
+def test_minibatches_of_a_vector_and_of_what_is_in_memory():
+    assert pm.Minibatch(DATA, 3).eval().shape == (3,)
+    for size in (2, [slice(2), slice(None)], [slice(2), None], [slice(2), Ellipsis]):
+        batch = pm.Minibatch(ROWS, 20, in_memory_size=size).eval()
+        assert batch.shape == (20, 3) and set(batch[:, 0]) == {0.0, 3.0}
 
 
 @pytest.mark.parametrize("where", WHERE)
@@ -118,7 +128,7 @@ def test_minibatches_are_those_of_the_builtin(where):
     data = np.random.RandomState(1).randn(50)
     results = []
     for ours in (0, 1):
-        batch = minibatch(data, 5, seed=7)
+        batch = pm.Minibatch(data, 5, random_seed=7)
         evaluate = logp_dlogp_function(two_models(batch, where, total_size=50)[ours])
         results.append([np.hstack(evaluate(None, 0.1)) for _ in range(6)])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-10)
