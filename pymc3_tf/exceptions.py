@@ -5,6 +5,9 @@ PyMC3's own declarations guards these as well.
 """
 
 
+import re
+
+
 class DeclarationError(ValueError):
     """A density or an op was declared with arguments that cannot work.
 
@@ -70,7 +73,11 @@ class CompilationError(ValueError):
 
 def message(error: Exception) -> str:
     """Return what an error of TensorFlow says, without where in the graph it says it."""
-    text = getattr(error, "message", str(error))
+    text = getattr(error, "message", None) or str(error)
     # Errors in the midst of a graph say where first, over several lines, and then what.
     lines = text.split("\n\t [[")[0].strip().splitlines()
-    return f"{lines[-1 if lines[0].startswith('Graph execution error') else 0]}."
+    if not lines:
+        return f"{type(error).__name__}."
+    line = lines[-1 if lines[0].startswith("Graph execution error") else 0]
+    # Some begin with the device and the op.
+    return re.sub(r"^\{\{.*?\}\}\s*", "", line).rstrip(".") + "."

@@ -24,16 +24,12 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 from fastprogress.fastprogress import progress_bar
-from theano.graph.basic import ancestors
+from tensorflow.python.eager import context as tf_context
 
 from pymc3_tf import chains as nuts_chains
-from pymc3_tf import forks, nuts
-from pymc3_tf.exceptions import CompilationError, EvaluationError, message
-from pymc3_tf.linker import compile_alone
-from pymc3_tf.op import TensorFlowOp
-from pymc3_tf.program import Program
+from pymc3_tf import culprits, forks, nuts, trees
 from pymc3_tf.results import multi_trace, to_inference_data, warn
-from pymc3_tf.starts import chain_starts
+from pymc3_tf.starts import chain_starts, check_values
 from pymc3_tf.unconstrained import UnconstrainedModel
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -49,13 +45,19 @@ def _outside_of_graphs(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def eagerly(*args: Any, **kwargs: Any) -> Any:
-        with tf.init_scope():
-            if not tf.executing_eagerly():
-                raise RuntimeError(
-                    "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
-                    "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
-                    "within tf.Graph().as_default(). Or use pm.sample()."
-                )
+        if tf_context.default_execution_mode != tf_context.EAGER_MODE:
+            raise RuntimeError(
+                "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
+                "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
+                "within tf.Graph().as_default(). Or use pm.sample()."
+            )
+        if tf.inside_function():
+            raise RuntimeError(
+                "pymc3_tf.sample is called inside of a tf.function, which would run it only once, "
+                "while it is traced. Call it outside."
+            )
+        # A graph of its own hides the devices and names of the graph that the user builds.
+        with tf.Graph().as_default(), tf_context.eager_mode():
             return function(*args, **kwargs)
 
     return cast(_Function, eagerly)
@@ -99,7 +101,7 @@ def sample(
     target_accept : float
         Mean acceptance rate to which the step size is tuned, between 0 and 1.
     max_treedepth : int
-        A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
+        A draw takes less than ``2 ** max_treedepth`` leapfrog steps. At most 20.
     init : str
         ``"adapt_diag"`` or ``"adapt_full"`` for a diagonal or dense mass matrix, which is learnt
         in the warmup. With ``"jitter+"`` in front, chains start within one unit of the test point
@@ -178,7 +180,7 @@ def sample(
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):
         raise TypeError(f"model is {model!r}. Give a pm.Model, or call inside of `with model:`.")
-    _refuse_clusters(model)
+    culprits.refuse_clusters(model)
     options = dict(idata_kwargs or {})
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method, options)
     if not model.vars:
@@ -199,7 +201,7 @@ def sample(
             model, unconstrained, program, start, seeds, init.startswith("jitter")
         )
         # What is computed from the draws is tried before there are any, which would be lost.
-        unconstrained.values(starts[:1])
+        check_values(unconstrained, starts)
         observed = _wanted(
             model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
         )
@@ -215,14 +217,13 @@ def sample(
             callback=progress,
             keep_warmup=not discard_tuned_samples,
         )
-    except tf.errors.OpError as error:
-        if jit_compile:
-            raise CompilationError(_culprit(model, error)) from error
-        raise EvaluationError(
-            f"TensorFlow failed while sampling: {message(error)} Where XLA would go on with "
-            "NaN, a divergence, TensorFlow's own ops end the run. Use pm.sample(), which counts a "
-            "divergence too."
-        ) from error
+    except BaseException as error:
+        if progress:
+            progress.remove()
+        if isinstance(error, tf.errors.OpError):
+            # Without TensorFlow's own, which is long and says nothing more.
+            raise culprits.of_sampling(model, error, jit_compile) from None
+        raise
     seconds = time.perf_counter() - begin
     if result.interrupted:
         if progress:
@@ -266,6 +267,12 @@ def _check(
     ):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more.")
+    if max_treedepth > trees.DEEPEST:
+        raise ValueError(
+            f"max_treedepth is {max_treedepth}. Give at most {trees.DEEPEST}, with which a draw "
+            f"takes up to {2**trees.DEEPEST:,} leapfrog steps. A model that needs more has to be "
+            "reparameterized."
+        )
     if not isinstance(target_accept, (float, np.floating)) or not 0 < target_accept < 1:
         raise ValueError(
             f"target_accept is {target_accept!r}. Give a rate between 0 and 1, such as 0.9."
@@ -355,51 +362,6 @@ def _names(names: Any, every: List[str]) -> List[str]:
     return [name for name in every if name in names]
 
 
-def _refuse_clusters(model: pm.Model) -> None:
-    for variable in [*model.basic_RVs, *model.potentials, *model.deterministics]:
-        for op in _ops(variable):
-            if op.program.cluster:
-                raise CompilationError(
-                    f"{variable.name!r} lives on the cluster {op.program.cluster.target}, and "
-                    "XLA compiles for this process only. Use pm.sample()."
-                )
-
-
-def _ops(variable: Any) -> List[TensorFlowOp]:
-    """Return the TensorFlow ops on which a variable of a model depends."""
-    logp = getattr(variable, "logpt", variable)
-    nodes = {v.owner for v in ancestors([logp]) if v.owner is not None}
-    return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]
-
-
-def _culprit(model: pm.Model, error: Exception) -> str:
-    """Say which density XLA cannot compile."""
-    for variable in [*model.basic_RVs, *model.potentials]:
-        for op in _ops(variable):
-            reason = _reason(op.program)
-            if reason:
-                return (
-                    f"XLA cannot compile the TensorFlow part of {variable.name!r}: {reason} Use "
-                    "pm.sample(), or pymc3_tf.sample(jit_compile=False): they do not compile it."
-                )
-    return (
-        f"XLA cannot compile the model: {message(error)} Use pm.sample(), or, if it was asked "
-        "for chain_method='vectorized', chain_method='parallel'."
-    )
-
-
-def _reason(program: Program) -> str:
-    """Say why XLA cannot compile a program; empty if it can."""
-    unsupported = program.unsupported_by_xla()
-    if unsupported:
-        return f"it knows no {', '.join(unsupported)}."
-    try:
-        compile_alone(program)
-    except tf.errors.OpError as error:
-        return message(error)
-    return ""
-
-
 class _ProgressBar:
     """A bar for all chains together, with the speed and the divergences."""
 
@@ -420,3 +382,8 @@ class _ProgressBar:
     def stop(self) -> None:
         """Leave the bar as it is."""
         self._bar.on_interrupt()
+
+    def remove(self) -> None:
+        """Take the bar away."""
+        self._bar.leave = False
+        self._bar.on_iter_end()

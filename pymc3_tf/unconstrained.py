@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+import theano
+from pymc3.util import get_untransformed_name, is_transformed_name
 
 from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
 from pymc3_tf.inference_data import without_missing
@@ -53,7 +55,12 @@ class UnconstrainedModel:
         self._variables = list(model.unobserved_RVs)
         self._observed = list(model.observed_RVs)
         self._inputs = list(model.vars)
-        self._log_density = link([model.logpt], self._inputs)
+        self._potentials = list(model.potentials)
+        self._deterministics = list(model.deterministics)
+        # Test values have been computed already, and these would be compiled.
+        with theano.config.change_flags(compute_test_value="off"):
+            logpt = model.logpt
+        self._log_density = link([logpt], self._inputs)
         self._linked: Dict[Any, Linked] = {}
         self._batches: Dict[Any, _Batch] = {}
 
@@ -104,6 +111,33 @@ class UnconstrainedModel:
         observed = {v.name: v for v in self._observed if v.name in names}
         found = self._over(positions, {n: v.logp_elemwiset for n, v in observed.items()})
         return {name: without_missing(observed[name], array) for name, array in found.items()}
+
+    def terms(self) -> Iterator[Tuple[str, Any]]:
+        """Yield what is computed for each variable of the model, by name: its log density, too."""
+        observed = {v.name for v in self._observed}
+        for variable in [*self._inputs, *self._observed]:
+            name = variable.name
+            plain = get_untransformed_name(name) if is_transformed_name(name) else name
+            yield (name if name in observed else plain), variable.logpt
+        for variable in [*self._potentials, *self._deterministics]:
+            yield variable.name, variable
+
+    def evaluate(self, output: Any, position: np.ndarray) -> None:
+        """Evaluate a Theano variable and its gradient, op by op.
+
+        Raises
+        ------
+        tf.errors.OpError
+            If an op fails.
+        """
+        linked = link([output], self._inputs)
+        data = [tf.constant(array) for array in linked.data]
+        vector = tf.constant(position)
+        with tf.GradientTape() as tape:
+            tape.watch(vector)
+            (value,) = linked(*self._split(vector), data=data)
+        if value.dtype.is_floating:
+            tape.gradient(value, vector)
 
     def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
         if not graphs:
