@@ -4,7 +4,6 @@ Those of declarations are also a ``ValueError`` or a ``TypeError``, so that code
 PyMC3's own declarations guards these as well.
 """
 
-
 import re
 
 
@@ -79,5 +78,6 @@ def message(error: Exception) -> str:
     if not lines:
         return f"{type(error).__name__}."
     line = lines[-1 if lines[0].startswith("Graph execution error") else 0]
-    # Some begin with the device and the op.
-    return re.sub(r"^\{\{.*?\}\}\s*", "", line).rstrip(".") + "."
+    # Outside of graphs, the device and the op stand at its ends.
+    text = re.sub(r"^\{\{.*?\}\}\s*|\s*\[Op:\w+\].*$", "", line)
+    return f"{text or type(error).__name__}."

@@ -15,6 +15,7 @@ from pymc3.util import is_transformed_name
 
 from pymc3_tf._version import __version__
 from pymc3_tf.nuts import tensorflow_probability
+from pymc3_tf.trees import DEEPEST
 
 # The names by which PyMC3 knows what ArviZ calls otherwise.
 _STATS = {
@@ -184,8 +185,8 @@ def _warnings(
         found.append(
             SamplerWarning(
                 WarningType.TREEDEPTH,
-                f"More than 5 % of the draws reached max_treedepth={max_treedepth}. Increase it, "
-                "or reparameterize.",
+                f"More than 5 % of the draws reached max_treedepth={max_treedepth}. "
+                f"{'Increase it, or reparameterize' if max_treedepth < DEEPEST else 'Reparameterize'}.",
                 "warn",
             )
         )

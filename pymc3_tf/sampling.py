@@ -28,6 +28,7 @@ from tensorflow.python.eager import context as tf_context
 
 from pymc3_tf import chains as nuts_chains
 from pymc3_tf import culprits, forks, nuts, trees
+from pymc3_tf import sampling_arguments as arguments
 from pymc3_tf.results import multi_trace, to_inference_data, warn
 from pymc3_tf.starts import chain_starts, check_values
 from pymc3_tf.unconstrained import UnconstrainedModel
@@ -83,6 +84,7 @@ def sample(
     discard_tuned_samples: bool = True,
     compute_convergence_checks: bool = True,
     idata_kwargs: Optional[Mapping[str, Any]] = None,
+    **unknown: Any,
 ) -> az.InferenceData:
     """Draw from the posterior of a PyMC3 model that is compiled as a whole.
 
@@ -130,6 +132,8 @@ def sample(
         Arguments of ``arviz.from_pymc3``: ``coords``, ``dims``, ``log_likelihood`` (a bool, or
         names of variables). The log likelihood is left out if it would take over 1.6 GB; True
         insists on it.
+    **unknown
+        There are no others: of an argument of ``pm.sample``, the error says what to do instead.
 
     Returns
     -------
@@ -145,13 +149,17 @@ def sample(
     pymc3_tf.exceptions.CompilationError
         If XLA cannot compile a density, or if it lives on a cluster. The text names it.
     pymc3_tf.exceptions.EvaluationError
-        If an op fails while sampling with ``jit_compile=False``.
+        If an op fails where a chain starts, such as for an index out of bounds (the text names
+        the variable), if it fails while sampling with ``jit_compile=False``, or if there is not
+        enough memory.
     pymc3_tf.exceptions.StartError
-        If the gradient of the log density is not finite where a chain starts.
+        If the log density of a potential, or a gradient, is not finite where a chain starts.
     NotImplementedError
         If the model has a Theano op that has no translation to TensorFlow. The text names it.
     pymc3.exceptions.SamplingError
         If the log density is not finite where a chain starts.
+    TypeError
+        If there is no such argument.
     ValueError
         If an argument is out of its range, or nothing of its kind.
     RuntimeError
@@ -176,6 +184,7 @@ def sample(
     >>> abs(float(idata.posterior["x"].mean()) - 3.0) < 0.2
     True
     """
+    arguments.refuse(unknown)
     forks.refuse("pymc3_tf.sample")
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):

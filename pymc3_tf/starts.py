@@ -69,8 +69,13 @@ def chain_starts(
     """
     data = [tf.constant(array) for array in unconstrained.data]
     points = _points(start, len(seeds))
-    middles = np.array([unconstrained.vector(_completed(model, given)) for given in points])
-    noise = np.array([jitter * unconstrained.vector(_is_open(model, given)) for given in points])
+    test_point = model.test_point  # a property that computes it
+    middles = np.array(
+        [unconstrained.vector(_completed(model, given, test_point)) for given in points]
+    )
+    noise = np.array(
+        [jitter * unconstrained.vector(_is_open(model, given, test_point)) for given in points]
+    )
     randoms = [np.random.RandomState(seed.view(np.uint32)) for seed in seeds]
     positions = middles.copy()
     waiting = np.arange(len(seeds))
@@ -143,7 +148,9 @@ def _points(start: Any, chains: int) -> List[Mapping[str, Any]]:
     return list(points)
 
 
-def _completed(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+def _completed(
+    model: pm.Model, given: Mapping[str, Any], test_point: Mapping[str, Any]
+) -> Dict[str, np.ndarray]:
     """Return the point of a model's unconstrained variables that a user gave a part of."""
     for name in given:
         if name not in model.named_vars:
@@ -153,27 +160,23 @@ def _completed(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, np.ndarra
             )
     point = {name: np.asarray(value) for name, value in given.items()}
     for name, value in point.items():
-        expected = np.shape(_test_value(model, name))
+        expected = np.shape(getattr(model[name].tag, "test_value", test_point.get(name)))
         if value.dtype.kind not in "biuf" or value.shape != expected:
             raise ValueError(
                 f"start has {given[name]!r} for {name!r}. Give numbers, in an array of shape "
                 f"{expected}."
             )
-    update_start_vals(point, model.test_point, model)
+    update_start_vals(point, test_point, model)
     return point
 
 
-def _test_value(model: pm.Model, name: str) -> Any:
-    return getattr(model[name].tag, "test_value", model.test_point.get(name))
-
-
-def _is_open(model: pm.Model, given: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+def _is_open(
+    model: pm.Model, given: Mapping[str, Any], test_point: Mapping[str, Any]
+) -> Dict[str, np.ndarray]:
     """Return one for each number of a point that the user leaves open, and zero for the others."""
 
     def is_open(name: str) -> bool:
         plain = get_untransformed_name(name) if is_transformed_name(name) else name
         return name not in given and plain not in given
 
-    return {
-        v.name: np.full(np.shape(model.test_point[v.name]), is_open(v.name)) for v in model.vars
-    }
+    return {v.name: np.full(np.shape(test_point[v.name]), is_open(v.name)) for v in model.vars}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
@@ -48,7 +49,8 @@ class UnconstrainedModel:
                 "sum them out of the model."
             )
         self._names = [v.name for v in model.vars]
-        self._shapes = [model.test_point[name].shape for name in self._names]
+        test_point = model.test_point  # a property that computes it
+        self._shapes = [test_point[name].shape for name in self._names]
         self._dtypes = [v.dtype for v in model.vars]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self.size = sum(self._sizes)
@@ -104,7 +106,16 @@ class UnconstrainedModel:
         dict of str to array
             By name, with the leading dimensions of `positions`.
         """
-        return self._over(positions, {v.name: v for v in self._variables})
+        inputs = set(self._inputs)
+        found = self._over(positions, {v.name: v for v in self._variables if v not in inputs})
+        found.update(self._free(positions))
+        return {v.name: found[v.name] for v in self._variables}
+
+    def _free(self, positions: np.ndarray) -> Iterator[Tuple[str, np.ndarray]]:
+        """Yield the values of the free variables, which are parts of the positions."""
+        parts = np.split(positions, np.cumsum(self._sizes)[:-1], axis=-1)
+        for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes):
+            yield name, part.reshape(positions.shape[:-1] + shape).astype(dtype)
 
     def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """Return the pointwise log likelihood of observed variables, as `values` does."""
@@ -162,11 +173,22 @@ class UnconstrainedModel:
         return {n: array.reshape(leading + array.shape[1:]) for n, array in zip(graphs, arrays)}
 
     def _split(self, position: tf.Tensor) -> List[tf.Tensor]:
-        parts = tf.split(position, self._sizes) if len(self._sizes) > 1 else [position]
-        return [
-            tf.cast(tf.reshape(part, shape), dtype)
-            for part, shape, dtype in zip(parts, self._shapes, self._dtypes)
+        # Neighbouring scalars are one part: a model can have hundreds of them.
+        runs = [
+            (scalar, list(run))
+            for scalar, run in itertools.groupby(self._shapes, lambda shape: shape == ())
         ]
+        sizes: List[int] = []
+        for scalar, run in runs:
+            sizes += [len(run)] if scalar else [int(np.prod(shape)) for shape in run]
+        parts = iter(tf.split(position, sizes) if len(sizes) > 1 else [position])
+        tensors: List[tf.Tensor] = []
+        for scalar, run in runs:
+            if scalar:
+                tensors += tf.unstack(next(parts), len(run))
+            else:
+                tensors += [tf.reshape(next(parts), shape) for shape in run]
+        return [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, self._dtypes)]
 
 
 @contextlib.contextmanager
