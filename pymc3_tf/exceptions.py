@@ -7,6 +7,7 @@ PyMC3's own declarations guards these as well.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Iterator
 
 
@@ -96,9 +97,11 @@ def about(what: str) -> Iterator[None]:
 
 def message(error: Exception) -> str:
     """Return what an error of TensorFlow says, without where in the graph it says it."""
-    text = getattr(error, "message", str(error))
+    text = getattr(error, "message", None) or str(error)
     # Errors in the midst of a graph say where first, over several lines, and then what.
     lines = text.split("\n\t [[")[0].strip().splitlines()
+    if not lines:
+        return f"{type(error).__name__}."
     if "fixed tensor list size" in text:
         return (
             "it has a loop, and XLA cannot tell for how many iterations at most. Write "
@@ -106,4 +109,6 @@ def message(error: Exception) -> str:
             "condition such as i < 1000."
         )
     line = lines[-1 if lines[0].startswith("Graph execution error") else 0]
-    return f"{line.rstrip('.')}."
+    # Outside of graphs, the device and the op stand at its ends.
+    text = re.sub(r"^\{\{.*?\}\}\s*|\s*\[Op:\w+\].*$", "", line).rstrip(".")
+    return f"{text or type(error).__name__}."

@@ -8,7 +8,7 @@ how often and with which numbers is in ``chains``; nothing here knows of PyMC3.
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -245,9 +245,19 @@ class Program:
                 functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
             ).get_concrete_function(vector, *data)
         )
-        function = functools.partial(tf.function, autograph=False, jit_compile=jit_compile)
-        self._evaluate = function(self._value_and_gradient).get_concrete_function(vector, *data)
-        self._draw = function(self._make_draws).get_concrete_function(
+        # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
+        # index, and take no time to compile.
+        self._evaluate = tf.function(
+            self._value_and_gradient, autograph=False
+        ).get_concrete_function(vector, *data)
+        self._evaluate_one = (
+            tf.function(functools.partial(_value_and_gradient, logp, False), autograph=False)
+            if chains
+            else self._evaluate
+        )
+        self._draw = tf.function(
+            self._make_draws, autograph=False, jit_compile=jit_compile
+        ).get_concrete_function(
             vector,
             scalar,
             vector,
@@ -260,9 +270,53 @@ class Program:
         )
 
     def evaluate(self, position: np.ndarray, data: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray]:
-        """Return the log density and its gradient."""
+        """Return the log density and its gradient, of a batch if the program is one of a batch.
+
+        Raises
+        ------
+        tf.errors.OpError
+            If an op fails. XLA, which is not used here, would go on with some number.
+        """
         lp, gradient = self._evaluate(tf.constant(position), *data)
         return lp.numpy(), gradient.numpy()
+
+    def evaluate_each(
+        self, positions: np.ndarray, data: Sequence[Any]
+    ) -> Tuple[np.ndarray, np.ndarray, List[Optional[tf.errors.OpError]]]:
+        """Return the log density and its gradient at positions, some of which may fail.
+
+        Parameters
+        ----------
+        positions : array, shape (rows, n)
+            Of a program of a batch: at most as many rows as that has.
+        data : sequence of tf.Tensor
+
+        Returns
+        -------
+        lp : array, shape (rows,)
+            NaN where TensorFlow failed.
+        gradient : array, shape (rows, n)
+        errors : list
+            The error of each row, or None.
+        """
+        rows = len(positions)
+        if self.batch:
+            try:
+                filled = np.resize(positions, [*self.batch, self.size])
+                lp, gradient = self.evaluate(filled, data)
+                return lp[:rows], gradient[:rows], [None] * rows
+            except tf.errors.OpError:
+                pass  # which of them it was is found one by one
+        values = np.full(rows, np.nan)
+        gradients = np.full((rows, self.size), np.nan)
+        errors: List[Optional[tf.errors.OpError]] = [None] * rows
+        for i, position in enumerate(positions):
+            try:
+                lp, gradient = self._evaluate_one(tf.constant(position), *data)
+                values[i], gradients[i] = lp.numpy(), gradient.numpy()
+            except tf.errors.OpError as error:
+                errors[i] = error
+        return values, gradients, errors
 
     def draw(
         self,

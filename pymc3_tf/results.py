@@ -16,6 +16,7 @@ from pymc3_tf import failures
 from pymc3_tf.chains import Sample
 from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.groups import STATS, reason, to_inference_data
+from pymc3_tf.trees import DEEPEST
 from pymc3_tf.unconstrained import UnconstrainedModel
 
 _log = logging.getLogger("pymc3")
@@ -237,11 +238,11 @@ def _warnings(
             )
         )
     if np.mean(stats["tree_depth"] >= max_treedepth) > 0.05:
+        advice = "Increase it, or reparameterize" if max_treedepth < DEEPEST else "Reparameterize"
         found.append(
             SamplerWarning(
                 WarningType.TREEDEPTH,
-                f"More than 5 % of the draws reached max_treedepth={max_treedepth}. Increase it, "
-                "or reparameterize.",
+                f"More than 5 % of the draws reached max_treedepth={max_treedepth}. {advice}.",
                 "warn",
             )
         )

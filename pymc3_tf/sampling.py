@@ -25,16 +25,13 @@ import pymc3 as pm
 import tensorflow as tf
 from cachetools import LRUCache
 from fastprogress.fastprogress import progress_bar
-from theano.graph.basic import ancestors
+from tensorflow.python.eager import context as tf_context
 
 from pymc3_tf import chains as nuts_chains
-from pymc3_tf import failures, forks, nuts
-from pymc3_tf.exceptions import CompilationError, EvaluationError, message
-from pymc3_tf.linker import compile_alone
-from pymc3_tf.op import TensorFlowOp
-from pymc3_tf.program import Program
+from pymc3_tf import culprits, forks, nuts, trees
+from pymc3_tf import sampling_arguments as arguments
 from pymc3_tf.results import finish
-from pymc3_tf.starts import chain_starts
+from pymc3_tf.starts import chain_starts, check_values
 from pymc3_tf.unconstrained import UnconstrainedModel
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -52,13 +49,19 @@ def _outside_of_graphs(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def eagerly(*args: Any, **kwargs: Any) -> Any:
-        with tf.init_scope():
-            if not tf.executing_eagerly():
-                raise RuntimeError(
-                    "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
-                    "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
-                    "within tf.Graph().as_default(). Or use pm.sample()."
-                )
+        if tf_context.default_execution_mode != tf_context.EAGER_MODE:
+            raise RuntimeError(
+                "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
+                "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
+                "within tf.Graph().as_default(). Or use pm.sample()."
+            )
+        if tf.inside_function():
+            raise RuntimeError(
+                "pymc3_tf.sample is called inside of a tf.function, which would run it only once, "
+                "while it is traced. Call it outside."
+            )
+        # A graph of its own hides the devices and names of the graph that the user builds.
+        with tf.Graph().as_default(), tf_context.eager_mode():
             return function(*args, **kwargs)
 
     return cast(_Function, eagerly)
@@ -84,6 +87,7 @@ def sample(
     discard_tuned_samples: bool = True,
     compute_convergence_checks: bool = True,
     idata_kwargs: Optional[Mapping[str, Any]] = None,
+    **unknown: Any,
 ) -> az.InferenceData:
     """Draw from the posterior of a PyMC3 model that is compiled as a whole.
 
@@ -102,7 +106,7 @@ def sample(
     target_accept : float
         Mean acceptance rate to which the step size is tuned, between 0 and 1.
     max_treedepth : int
-        A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
+        A draw takes less than ``2 ** max_treedepth`` leapfrog steps. At most 20.
     init : str
         ``"adapt_diag"`` or ``"adapt_full"`` for a diagonal or dense mass matrix, which is learnt
         in the warmup. With ``"jitter+"`` in front, chains start within one unit of the test point
@@ -131,6 +135,8 @@ def sample(
         Arguments of ``arviz.from_pymc3``: ``coords``, ``dims``, ``log_likelihood`` (a bool, or
         names of variables). The log likelihood is left out if it would take over 1.6 GB; True
         insists on it.
+    **unknown
+        There are no others: of an argument of ``pm.sample``, the error says what to do instead.
 
     Returns
     -------
@@ -146,13 +152,17 @@ def sample(
     pymc3_tf.exceptions.CompilationError
         If XLA cannot compile a density, or if it lives on a cluster. The text names it.
     pymc3_tf.exceptions.EvaluationError
-        If an op fails while sampling with ``jit_compile=False``.
+        If an op fails where a chain starts, such as for an index out of bounds (the text names
+        the variable), if it fails while sampling with ``jit_compile=False``, or if there is not
+        enough memory.
     pymc3_tf.exceptions.StartError
-        If the gradient of the log density is not finite where a chain starts.
+        If the log density of a potential, or a gradient, is not finite where a chain starts.
     NotImplementedError
         If the model has a Theano op that has no translation to TensorFlow. The text names it.
     pymc3.exceptions.SamplingError
         If the log density is not finite where a chain starts.
+    TypeError
+        If there is no such argument.
     ValueError
         If an argument is out of its range, or nothing of its kind.
     RuntimeError
@@ -177,11 +187,12 @@ def sample(
     >>> abs(float(idata.posterior["x"].mean()) - 3.0) < 0.2
     True
     """
+    arguments.refuse(unknown)
     forks.refuse("pymc3_tf.sample")
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):
         raise TypeError(f"model is {model!r}. Give a pm.Model, or call inside of `with model:`.")
-    _refuse_clusters(model)
+    culprits.refuse_clusters(model)
     options = dict(idata_kwargs or {})
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method, options)
     if not model.vars:
@@ -202,7 +213,7 @@ def sample(
             model, unconstrained, program, start, seeds, init.startswith("jitter")
         )
         # What is computed from the draws is tried before there are any, which would be lost.
-        _try_values(unconstrained, starts[:1])
+        check_values(unconstrained, starts)
         observed = _wanted(
             model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
         )
@@ -218,14 +229,13 @@ def sample(
             callback=progress,
             keep_warmup=not discard_tuned_samples,
         )
-    except tf.errors.OpError as error:
-        if jit_compile:
-            raise CompilationError(_culprit(model, error)) from error
-        raise EvaluationError(
-            f"TensorFlow failed while sampling: {message(error)} Where XLA would go on with "
-            "NaN, a divergence, TensorFlow's own ops end the run. Use pm.sample(), which counts a "
-            "divergence too."
-        ) from error
+    except BaseException as error:
+        if progress:
+            progress.remove()
+        if isinstance(error, tf.errors.OpError):
+            # Without TensorFlow's own, which is long and says nothing more.
+            raise culprits.of_sampling(model, error, jit_compile) from None
+        raise
     seconds = time.perf_counter() - begin
     if result.interrupted:
         if progress:
@@ -265,6 +275,12 @@ def _check(
     ):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more.")
+    if max_treedepth > trees.DEEPEST:
+        raise ValueError(
+            f"max_treedepth is {max_treedepth}. Give at most {trees.DEEPEST}, with which a draw "
+            f"takes up to {2**trees.DEEPEST:,} leapfrog steps. A model that needs more has to be "
+            "reparameterized."
+        )
     if not isinstance(target_accept, (float, np.floating)) or not 0 < target_accept < 1:
         raise ValueError(
             f"target_accept is {target_accept!r}. Give a rate between 0 and 1, such as 0.9."
@@ -330,15 +346,6 @@ def _compiled(
     return unconstrained, programs[key]
 
 
-def _try_values(unconstrained: UnconstrainedModel, position: np.ndarray) -> None:
-    """Raise an error if the model's variables cannot be computed, whatever their values are."""
-    try:
-        unconstrained.values(position)
-    except EvaluationError as error:
-        if not failures.is_of_values(str(error)):
-            raise
-
-
 def _wanted(
     model: pm.Model, unconstrained: UnconstrainedModel, start: np.ndarray, draws: int, names: Any
 ) -> List[str]:
@@ -369,51 +376,6 @@ def _names(names: Any, every: List[str]) -> List[str]:
     return [name for name in every if name in listed]
 
 
-def _refuse_clusters(model: pm.Model) -> None:
-    for variable in [*model.basic_RVs, *model.potentials, *model.deterministics]:
-        for op in _ops(variable):
-            if op.program.cluster:
-                raise CompilationError(
-                    f"{variable.name!r} lives on the cluster {op.program.cluster.target}, and "
-                    "XLA compiles for this process only. Use pm.sample()."
-                )
-
-
-def _ops(variable: Any) -> List[TensorFlowOp]:
-    """Return the TensorFlow ops on which a variable of a model depends."""
-    logp = getattr(variable, "logpt", variable)
-    nodes = {v.owner for v in ancestors([logp]) if v.owner is not None}
-    return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]
-
-
-def _culprit(model: pm.Model, error: Exception) -> str:
-    """Say which density XLA cannot compile."""
-    for variable in [*model.basic_RVs, *model.potentials]:
-        for op in _ops(variable):
-            reason = _reason(op.program)
-            if reason:
-                return (
-                    f"XLA cannot compile the TensorFlow part of {variable.name!r}: {reason} Use "
-                    "pm.sample(), or pymc3_tf.sample(jit_compile=False): they do not compile it."
-                )
-    return (
-        f"XLA cannot compile the model: {message(error)} Use pm.sample(), or, if it was asked "
-        "for chain_method='vectorized', chain_method='parallel'."
-    )
-
-
-def _reason(program: Program) -> str:
-    """Say why XLA cannot compile a program; empty if it can."""
-    unsupported = program.unsupported_by_xla()
-    if unsupported:
-        return f"it knows no {', '.join(unsupported)}."
-    try:
-        compile_alone(program)
-    except tf.errors.OpError as error:
-        return message(error)
-    return ""
-
-
 class _ProgressBar:
     """A bar for all chains together, with the speed and the divergences."""
 
@@ -434,3 +396,8 @@ class _ProgressBar:
     def stop(self) -> None:
         """Leave the bar as it is."""
         self._bar.on_interrupt()
+
+    def remove(self) -> None:
+        """Take the bar away."""
+        self._bar.leave = False
+        self._bar.on_iter_end()

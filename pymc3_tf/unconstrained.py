@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
+import theano
 from cachetools import LRUCache
+from pymc3.util import get_untransformed_name, is_transformed_name
 from theano.graph.basic import ancestors, graph_inputs
 
 from pymc3_tf.draws import evaluate_draws
@@ -54,7 +57,8 @@ class UnconstrainedModel:
                 "sum them out of the model."
             )
         self._names = [v.name for v in model.vars]
-        self._shapes = [model.test_point[name].shape for name in self._names]
+        test_point = model.test_point  # a property that computes it
+        self._shapes = [test_point[name].shape for name in self._names]
         self._dtypes = [v.dtype for v in model.vars]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self.size = sum(self._sizes)
@@ -62,7 +66,12 @@ class UnconstrainedModel:
         self.variables = [v.name for v in self._variables]
         self._observed = list(model.observed_RVs)
         self._inputs = list(model.vars)
-        self._log_density = link([model.logpt], self._inputs)
+        self._potentials = list(model.potentials)
+        self._deterministics = list(model.deterministics)
+        # Test values have been computed already, and these would be compiled.
+        with theano.config.change_flags(compute_test_value="off"):
+            logpt = model.logpt
+        self._log_density = link([logpt], self._inputs)
         self._linked: LRUCache[Any, Linked] = LRUCache(_PROGRAMS)
         self._batches: LRUCache[Any, _Batch] = LRUCache(_PROGRAMS)
 
@@ -115,8 +124,17 @@ class UnconstrainedModel:
         pymc3_tf.exceptions.EvaluationError
             If TensorFlow fails at one of the positions.
         """
+        inputs = set(self._inputs)
         wanted = [v for v in self._variables if names is None or v.name in names]
-        return self._over(positions, {v.name: v for v in wanted})
+        found = self._over(positions, {v.name: v for v in wanted if v not in inputs})
+        found.update(self._free(positions))
+        return {v.name: found[v.name] for v in wanted}
+
+    def _free(self, positions: np.ndarray) -> Iterator[Tuple[str, np.ndarray]]:
+        """Yield the values of the free variables, which are parts of the positions."""
+        parts = np.split(positions, np.cumsum(self._sizes)[:-1], axis=-1)
+        for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes):
+            yield name, part.reshape(positions.shape[:-1] + shape).astype(dtype)
 
     def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """Return the pointwise log likelihood of observed variables, as `values` does.
@@ -155,6 +173,33 @@ class UnconstrainedModel:
         (array,) = evaluate_draws([output], draws, len(rows))
         return array.reshape(positions.shape[:-1] + array.shape[1:])
 
+    def terms(self) -> Iterator[Tuple[str, Any]]:
+        """Yield what is computed for each variable of the model, by name: its log density, too."""
+        observed = {v.name for v in self._observed}
+        for variable in [*self._inputs, *self._observed]:
+            name = variable.name
+            plain = get_untransformed_name(name) if is_transformed_name(name) else name
+            yield (name if name in observed else plain), variable.logpt
+        for variable in [*self._potentials, *self._deterministics]:
+            yield variable.name, variable
+
+    def evaluate(self, output: Any, position: np.ndarray) -> None:
+        """Evaluate a Theano variable and its gradient, op by op.
+
+        Raises
+        ------
+        tf.errors.OpError
+            If an op fails.
+        """
+        linked = link([output], self._inputs)
+        data = [tf.constant(array) for array in linked.data]
+        vector = tf.constant(position)
+        with tf.GradientTape() as tape:
+            tape.watch(vector)
+            (value,) = linked(*self._split(vector), data=data)
+        if value.dtype.is_floating:
+            tape.gradient(value, vector)
+
     def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
         if not graphs:
             return {}
@@ -178,11 +223,22 @@ class UnconstrainedModel:
         return {n: array.reshape(leading + array.shape[1:]) for n, array in zip(graphs, arrays)}
 
     def _split(self, position: tf.Tensor) -> List[tf.Tensor]:
-        parts = tf.split(position, self._sizes) if len(self._sizes) > 1 else [position]
-        return [
-            tf.cast(tf.reshape(part, shape), dtype)
-            for part, shape, dtype in zip(parts, self._shapes, self._dtypes)
+        # Neighbouring scalars are one part: a model can have hundreds of them.
+        runs = [
+            (scalar, list(run))
+            for scalar, run in itertools.groupby(self._shapes, lambda shape: shape == ())
         ]
+        sizes: List[int] = []
+        for scalar, run in runs:
+            sizes += [len(run)] if scalar else [int(np.prod(shape)) for shape in run]
+        parts = iter(tf.split(position, sizes) if len(sizes) > 1 else [position])
+        tensors: List[tf.Tensor] = []
+        for scalar, run in runs:
+            if scalar:
+                tensors += tf.unstack(next(parts), len(run))
+            else:
+                tensors += [tf.reshape(next(parts), shape) for shape in run]
+        return [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, self._dtypes)]
 
 
 def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:

@@ -174,7 +174,8 @@ def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
 
 def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
     """Return a rewritten copy of a graph."""
-    with theano.config.change_flags(compute_test_value="off"):
+    # The lines of code from which rewrites come are of no use to anyone, and slow to collect.
+    with theano.config.change_flags(compute_test_value="off", traceback__limit=0):
         # An output of its own, so that replacing an input never concerns an output.
         graph = FunctionGraph(list(inputs), list(outputs), clone=True)
         optdb.query(QUERY).optimize(graph)

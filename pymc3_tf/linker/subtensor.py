@@ -49,6 +49,20 @@ def _wrap(index: Any, length: Any) -> Any:
     return tf.where(index < 0, index + cast(length, "int64"), index)
 
 
+def _bounded(index: Any, length: Any, shape: Sequence[Any]) -> Any:
+    """Return an index that is out of bounds of the whole tensor where it is so in its dimension.
+
+    In the flattened tensor it could stand for another element, and segment sums drop negative ones.
+    """
+    if is_known(index) and is_known(length):
+        return index
+    size: Any = 1
+    for n in shape:
+        size = size * n
+    inside = (index >= 0) & (index < cast(length, "int64"))
+    return tf.where(inside, index, cast(size, "int64"))
+
+
 def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
     """Return where the selected elements are in the flattened tensor.
 
@@ -103,7 +117,7 @@ def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
         length, stride = shape[dimension], strides[dimension]
         dimension += 1
         if i in arrays:
-            local = _wrap(entry, length)
+            local = _bounded(_wrap(entry, length), length, shape)
             axes = [place + rank - len(local.shape) + k for k in range(len(local.shape))]
         else:
             local = _range(entry, length)
@@ -196,7 +210,7 @@ def _inc_rows(op: Any, node: Any) -> Callable[..., Any]:
     def inc_rows(x: Any, y: Any, rows: Any) -> Any:
         x = tf.convert_to_tensor(x)
         shape = static_shape(x)
-        rows = _wrap(rows, shape[0])
+        rows = _bounded(_wrap(rows, shape[0]), shape[0], shape[:1])
         sizes = [*static_shape(rows), *shape[1:]]
         y = tf.broadcast_to(cast(y, x.dtype), as_sizes(sizes, len(sizes)))
         return _scatter_rows(x, rows, y, op.set_instead_of_inc)

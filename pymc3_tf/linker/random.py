@@ -1,0 +1,20 @@
+"""Random numbers that Theano draws anew at each evaluation: they are refused."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from theano.sandbox.rng_mrg import mrg_uniform_base
+from theano.tensor.raw_random import RandomFunction
+
+from pymc3_tf.linker.dispatch import tf_funcify
+
+
+@tf_funcify.register(mrg_uniform_base)
+@tf_funcify.register(RandomFunction)
+def _refuse(op: Any, node: Any) -> Callable[..., Any]:
+    raise NotImplementedError(
+        "the graph draws random numbers at each evaluation, with which a log density would never "
+        "be the same twice. pm.Minibatch is for ADVI (pm.fit): give the whole data, without "
+        "total_size. Of another random stream, make a variable of the model, such as pm.Normal."
+    )
