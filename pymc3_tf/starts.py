@@ -163,7 +163,8 @@ def _completed(
             )
     point = {name: native(np.asarray(value)) for name, value in given.items()}
     for name, value in point.items():
-        expected = np.shape(getattr(model[name].tag, "test_value", test_point.get(name)))
+        test_value: Any = getattr(model[name].tag, "test_value", test_point.get(name))
+        expected = np.shape(test_value)
         if value.dtype.kind not in "biuf" or value.shape != expected:
             raise ValueError(
                 f"start has {given[name]!r} for {name!r}. Give numbers, in an array of shape "
