@@ -83,7 +83,7 @@ def _mend_blas(imported: bool) -> None:
         _add_flag(f'blas__ldflags="{theano.config.blas__ldflags}"')
 
 
-def _new_scan(cls: type) -> Any:
+def _new_scan(cls: Any) -> Any:
     """Make a scan without content; unpickling one imports this module, which mends it."""
     return cls.__new__(cls)
 
