@@ -62,6 +62,7 @@ def evaluate_draws(
     Examples
     --------
     >>> import numpy as np
+    >>> from pymc3_tf.draws import evaluate_draws
     >>> import theano
     >>> import theano.tensor as tt
     >>> with theano.config.change_flags(compute_test_value="off"):

@@ -24,11 +24,14 @@ LIBRARIES = {"pymc3_tf", "pymc3", "theano"}
 
 
 def examples(path):
-    """Yield the docstrings of a module that have examples, each with its name."""
+    """Yield the docstrings of a module whose examples import a library, each with its name.
+
+    Those of others show what is inside of their module, by the module's own names.
+    """
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             text = ast.get_docstring(node) or ""
-            if ">>>" in text:
+            if ">>>" in text and first_library(text):
                 yield getattr(node, "name", path.stem), text
 
 

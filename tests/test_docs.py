@@ -45,7 +45,7 @@ def test_docstrings_run(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings_import_this_package_first(module):
     for name, text in examples(ROOT / module):
-        assert first_library(text) in (None, "pymc3_tf"), name
+        assert first_library(text) == "pymc3_tf", name
 
 
 def test_readme_has_the_two_commands():

@@ -7,9 +7,11 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pymc3 as pm
 import pytest
 import theano
 import theano.tensor as tt
+from conftest import tf_normal
 
 from pymc3_tf import _theano
 from pymc3_tf.linker import TFLinker
@@ -53,6 +55,13 @@ def run(code, flags, **kwargs):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert not done.returncode, done.stderr.decode()[-3000:]
     return done.stdout.decode() + done.stderr.decode()
+
+
+@pytest.fixture(autouse=True)
+def bare_theano():
+    """Leave out the test values, which PyMC3's models ask for, even after they are built."""
+    with theano.config.change_flags(compute_test_value="off"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +154,19 @@ def test_a_function_of_the_mode_is_pickled():
     f = pickle.loads(pickle.dumps(theano.function([x], tt.exp(x).sum(), mode="TF")))
     assert isinstance(f.maker.linker, TFLinker)
     np.testing.assert_allclose(f([0.0, 1.0]), 1.0 + np.e, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["built in", "TFDensity"])
+def test_advi_with_minibatches_finds_the_posterior_mean(ours):
+    data = np.random.RandomState(3).normal(1.5, 1.0, 200)
+    with pm.Model():
+        mu = pm.Normal("mu", 0.0, 10.0)
+        batch = pm.Minibatch(data, 50, random_seed=1)
+        if ours:
+            pm.TFDensity("y", tf_normal, {"mu": mu, "sigma": 1.0}, observed=batch, total_size=200)
+        else:
+            pm.Normal("y", mu, 1.0, observed=batch, total_size=200)
+        rate = pm.adagrad_window(learning_rate=0.02)
+        fit = pm.fit(3000, obj_optimizer=rate, random_seed=1, progressbar=False)
+    mean = float(fit.mean.eval()[0])
+    assert abs(mean - data.sum() / (200 + 0.01)) < 0.1

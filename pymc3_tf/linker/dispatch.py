@@ -49,8 +49,8 @@ def tf_funcify(op: Any, node: Any) -> Callable[..., Any]:
     Examples
     --------
     >>> import tensorflow as tf
-    >>> from theano.graph.op import Op
     >>> from pymc3_tf.linker import tf_funcify
+    >>> from theano.graph.op import Op
     >>> class Double(Op):
     ...     pass
     >>> @tf_funcify.register(Double)

@@ -5,7 +5,7 @@ import pymc3 as pm
 import pytest
 from conftest import Calls
 from pymc3.tuning.scaling import find_hessian_diag
-from twins import TWINS, both, draw, minibatch
+from twins import TWINS, both, draw
 
 DATA = np.array([0.3, -1.2, 2.5, 0.7])
 NAMES = ["mu", "sigma", "sigma_log__"]
@@ -186,7 +186,7 @@ def test_variational_method(method, batches):
         np.random.seed(5)
         pm.set_tt_rng(5)
         with pm.Model():
-            observed = minibatch(data, 10, seed=7) if batches else data
+            observed = pm.Minibatch(data, 10, random_seed=7) if batches else data
             one_vector(ours, observed, total_size=40 if batches else None)
             fit = pm.fit(15, method=method, progressbar=False, **METHODS[method])
         fits.append([np.array(p.eval()) for p in fit.params])

@@ -128,18 +128,6 @@ def draw(model, step, draws=20, start=None, chains=1, **kwargs):
         )
 
 
-def minibatch(data, size, seed):
-    """Return PyMC3's minibatch, or one like it where NumPy is too new for PyMC3's own."""
-    try:
-        return pm.Minibatch(data, size, random_seed=seed)
-    except IndexError:
-        rng = pm.tt_rng(seed)
-        rows = rng.uniform(size=(size,), low=0.0, high=len(data) - 1e-16).astype("int64")
-        batch = theano.shared(data)[rows]
-        batch.tag.test_value = data[:size]
-        return batch
-
-
 COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 TWINS = {
     "Normal": Twin(pm.Normal, normal, {"mu": 0.5, "sigma": 2.0}),
