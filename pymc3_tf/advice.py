@@ -160,7 +160,7 @@ def advice_on(
         or next((advice for pattern, advice in _PATTERNS if re.search(pattern, text)), "")
         or _on_attribute(error, text)
         or _on_variable(list(_closed_over(place)) if place else [])
-        or (_NO_NUMBERS if isinstance(error, NotImplementedError) else "")
+        or (_NO_NUMBERS if "symbolic" in text else "")
     )
 
 

@@ -339,6 +339,7 @@ def sample(
     --------
     >>> import numpy as np
     >>> import tensorflow as tf
+    >>> from pymc3_tf.chains import sample
     >>> from pymc3_tf.nuts import Program
     >>> normal = Program(lambda x: -0.5 * tf.reduce_sum(x**2), 3)
     >>> result = sample(normal, np.zeros((2, 3)), draws=100, tune=100, random_seed=1)

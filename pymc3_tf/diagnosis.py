@@ -50,8 +50,8 @@ def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> import numpy as np
-    >>> import pymc3 as pm
     >>> from pymc3_tf.diagnosis import explain
+    >>> import pymc3 as pm
     >>> with pm.Model() as model:
     ...     mu = pm.Normal("mu", 0.0, 1.0)
     ...     y = pm.Normal("y", mu, -1.0 + 0.0 * mu, observed=np.zeros(2))

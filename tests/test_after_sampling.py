@@ -22,6 +22,12 @@ COUNTS = np.array([[1, 2, 3], [3, 2, 1], [0, 3, 3], [2, 2, 2]])
 SHARES = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 
 
+@pytest.fixture(autouse=True)
+def warnings_of_pymc3(caplog):
+    """Show what is logged, whatever other tests have done to PyMC3's logger."""
+    caplog.set_level(logging.WARNING, "pymc3")
+
+
 def sample(model, draws=5, chains=2, compute_convergence_checks=False, **options):
     """What `pymc3_tf.sample` makes of draws, which here are not from the posterior."""
     kwargs = dict(options.pop("idata_kwargs", {}))
