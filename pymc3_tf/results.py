@@ -181,12 +181,13 @@ def _warnings(
                 "error",
             )
         )
+    more = max_treedepth < DEEPEST
     if np.mean(stats["tree_depth"] >= max_treedepth) > 0.05:
         found.append(
             SamplerWarning(
                 WarningType.TREEDEPTH,
                 f"More than 5 % of the draws reached max_treedepth={max_treedepth}. "
-                f"{'Increase it, or reparameterize' if max_treedepth < DEEPEST else 'Reparameterize'}.",
+                + ("Increase it, or reparameterize." if more else "Reparameterize."),
                 "warn",
             )
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from theano.sandbox.rng_mrg import mrg_uniform_base
-from theano.tensor.raw_random import RandomFunction
+from theano.tensor.random.op import RandomVariable
 
 from pymc3_tf.linker.dispatch import tf_funcify
 
 
 @tf_funcify.register(mrg_uniform_base)
-@tf_funcify.register(RandomFunction)
+@tf_funcify.register(RandomVariable)
 def _refuse(op: Any, node: Any) -> Callable[..., Any]:
     raise NotImplementedError(
         "the graph draws random numbers at each evaluation, with which a log density would never "
