@@ -4,4 +4,7 @@ import pymc3_tf  # noqa: F401  # isort: skip  # before Theano, for Python 3.11
 
 import theano
 
-theano.config.mode = "TF"
+
+def pytest_configure():
+    """Set the mode where pytest takes this for a plugin, and not where it only imports it."""
+    theano.config.mode = "TF"
