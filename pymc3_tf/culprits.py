@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, List
-
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
-from theano.graph.basic import ancestors
 
 from pymc3_tf.exceptions import CompilationError, EvaluationError, message
 from pymc3_tf.linker import compile_alone
-from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.op import tensorflow_ops
 from pymc3_tf.program import Program
 from pymc3_tf.unconstrained import UnconstrainedModel
 
@@ -28,7 +25,7 @@ def refuse_clusters(model: pm.Model) -> None:
         It names the variable.
     """
     for variable in [*model.basic_RVs, *model.potentials, *model.deterministics]:
-        for op in _ops(variable):
+        for op in tensorflow_ops(getattr(variable, "logpt", variable)):
             if op.program.cluster:
                 raise CompilationError(
                     f"{variable.name!r} lives on the cluster {op.program.cluster.target}, and "
@@ -108,7 +105,7 @@ def of_sampling(model: pm.Model, error: tf.errors.OpError, jit_compile: bool) ->
 
 def _of_compilation(model: pm.Model, error: Exception) -> Exception:
     for variable in [*model.basic_RVs, *model.potentials]:
-        for op in _ops(variable):
+        for op in tensorflow_ops(getattr(variable, "logpt", variable)):
             reason = _reason(op.program)
             if reason:
                 return CompilationError(
@@ -124,13 +121,6 @@ def _of_compilation(model: pm.Model, error: Exception) -> Exception:
         f"TensorFlow failed while sampling ({type(error).__name__}): {_short(error)} Use "
         "pm.sample(), or pymc3_tf.sample(jit_compile=False)."
     )
-
-
-def _ops(variable: Any) -> List[TensorFlowOp]:
-    """Return the TensorFlow ops on which a variable of a model depends."""
-    logp = getattr(variable, "logpt", variable)
-    nodes = {v.owner for v in ancestors([logp]) if v.owner is not None}
-    return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]
 
 
 def _reason(program: Program) -> str:

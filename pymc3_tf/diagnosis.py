@@ -16,7 +16,7 @@ from theano.graph.basic import Constant, ancestors
 
 from pymc3_tf import failures
 from pymc3_tf.density import TFDensity
-from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.op import TensorFlowOp, tensorflow_ops
 
 # Theano's interpreter: what it computes once is not worth compiling, and a forked chain can use it.
 _MODE = Mode("py", "fast_run").excluding("fusion", "inplace")
@@ -30,7 +30,7 @@ _DOUBLE_WHERE = (
 
 def uses_tensorflow(model: pm.Model) -> bool:
     """Whether the log density of a model has a TFDensity or a TensorFlowOp."""
-    return any(_has_op(v.logpt if hasattr(v, "logpt") else v) for v in _terms(model))
+    return any(tensorflow_ops(getattr(v, "logpt", v)) for v in _terms(model))
 
 
 def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
@@ -73,7 +73,7 @@ def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
     if texts:
         return " ".join(texts[:3])
     # The likely ones first. One culprit is enough.
-    for name, variable, logp in sorted(terms, key=lambda term: not _has_op(term[2])):
+    for name, variable, logp in sorted(terms, key=lambda term: not tensorflow_ops(term[2])):
         text = _about_gradient(name, variable, logp, model, known)
         if text:
             return text
@@ -108,10 +108,6 @@ def _terms(model: pm.Model) -> List[Any]:
     return [*model.basic_RVs, *model.potentials]
 
 
-def _has_op(logp: Any) -> bool:
-    return any(isinstance(v.owner.op, TensorFlowOp) for v in ancestors([logp]) if v.owner)
-
-
 def _about_value(name: str, variable: Any, logp: Any, value: float, known: _Point) -> str:
     number = "NaN" if np.isnan(value) else f"{value:.0f}"
     text = f"The log density of {name!r} is {number}, at {_parameters(variable, known)}."
@@ -141,7 +137,7 @@ def _about_gradient(name: str, variable: Any, logp: Any, model: pm.Model, known:
             found.append(f"by {plain!r}{of} is {number}, at {at}")
     if not found:
         return ""
-    advice = f" {_DOUBLE_WHERE}" if _has_op(logp) else ""
+    advice = f" {_DOUBLE_WHERE}" if tensorflow_ops(logp) else ""
     holes = "".join(f" {hole}" for hole in _holes(name, variable, logp))
     return (
         f"The log density of {name!r} is finite, but its gradient {', and '.join(found)}."

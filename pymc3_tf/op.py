@@ -14,7 +14,7 @@ import theano
 import theano.tensor as tt
 from theano.compile.ops import Shape_i
 from theano.gradient import DisconnectedType
-from theano.graph.basic import Apply, Constant, Variable
+from theano.graph.basic import Apply, Constant, Variable, ancestors
 
 from pymc3_tf import failures, gradient_check, runtime
 from pymc3_tf.arguments import arguments_of
@@ -299,3 +299,9 @@ def _specified(spec: Any, name: str) -> Input:
             "tf.TensorSpec: tf.TensorSpec([], tf.float64) for a scalar."
         )
     return Input(name, spec.dtype.name, static_shape(spec.shape), "inputs")
+
+
+def tensorflow_ops(output: Any) -> List[TensorFlowOp]:
+    """Return the TensorFlow ops from which a Theano variable is computed."""
+    nodes = {x.owner for x in ancestors([output]) if x.owner is not None}
+    return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]

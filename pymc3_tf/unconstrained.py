@@ -18,13 +18,13 @@ import tensorflow as tf
 import theano
 from cachetools import LRUCache
 from pymc3.util import get_untransformed_name, is_transformed_name
-from theano.graph.basic import ancestors, graph_inputs
+from theano.graph.basic import graph_inputs
 
 from pymc3_tf.draws import evaluate_draws
 from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
 from pymc3_tf.inference_data import without_missing
 from pymc3_tf.linker import Linked, link
-from pymc3_tf.op import TensorFlowOp
+from pymc3_tf.op import tensorflow_ops
 
 # For so many choices of what to compute, and of shapes of data, what was traced is kept.
 _PROGRAMS = 8
@@ -249,9 +249,8 @@ def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:
 
 def _is_guarded(output: Any) -> bool:
     """Whether there is a density that says what stands for it where it fails."""
-    nodes = {x.owner for x in ancestors([output]) if x.owner is not None}
-    programs = [node.op.program for node in nodes if isinstance(node.op, TensorFlowOp)]
-    return any(spec.fallback is not None for program in programs for spec in program.outputs)
+    outputs = [spec for op in tensorflow_ops(output) for spec in op.program.outputs]
+    return any(spec.fallback is not None for spec in outputs)
 
 
 @contextlib.contextmanager
