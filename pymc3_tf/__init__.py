@@ -3,23 +3,21 @@
 Importing it makes ``pymc3.TFDensity`` exist.
 """
 
-import pymc3_tf._theano  # noqa: F401  # isort: skip  # before anything imports theano
+import pymc3_tf.patches.theano_import  # noqa: F401  # isort: skip  # before anything imports theano
 
 import pymc3
+import theano
 
+import pymc3_tf.bridge.rewrites  # noqa: F401  # registers itself with Theano
 import pymc3_tf.linker  # noqa: F401  # registers the mode "TF" with Theano
-import pymc3_tf.rewrites  # noqa: F401  # registers itself with Theano
-from pymc3_tf import exceptions
+from pymc3_tf import exceptions, patches
 from pymc3_tf._version import __version__
-from pymc3_tf.density import TFDensity
-from pymc3_tf.inference_data import install as _install_converter
-from pymc3_tf.libraries import load_op_library
-from pymc3_tf.minibatches import install as _install_minibatches
-from pymc3_tf.op import TensorFlowOp
-from pymc3_tf.posterior import evaluate
-from pymc3_tf.reports import install as _install_reports
-from pymc3_tf.sampling import sample
-from pymc3_tf.saved_model import load
+from pymc3_tf.bridge.op import TensorFlowOp
+from pymc3_tf.capture.saved_model import load
+from pymc3_tf.model.density import TFDensity
+from pymc3_tf.model.posterior import evaluate
+from pymc3_tf.programs.libraries import load_op_library
+from pymc3_tf.sampling.sample import sample
 
 __all__ = [
     "TFDensity",
@@ -35,6 +33,6 @@ __all__ = [
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:
     pymc3.TFDensity = TFDensity
 
-_install_converter()
-_install_minibatches()
-_install_reports()
+patches.install()
+if patches.theano_import.mode_is_tf:
+    theano.config.mode = "TF"

@@ -26,7 +26,7 @@ import pytest
 import tensorflow as tf
 import theano.tensor as tt
 
-from pymc3_tf import runtime
+from pymc3_tf.runtime import functions
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 REGIMES = ["placeholder", "ref_variable", "resource_variable", "function", "tf_function", "xla"]
@@ -77,12 +77,12 @@ class Calls:
     """Counts the calls of TensorFlow since it was made, and remembers by which programs."""
 
     def __init__(self):
-        self._before = {f: f.calls for f in runtime.live_functions()}
+        self._before = {f: f.calls for f in functions.live_functions()}
 
     @property
     def functions(self):
         """Functions that were called, and how many times."""
-        now = {f: f.calls - self._before.get(f, 0) for f in runtime.live_functions()}
+        now = {f: f.calls - self._before.get(f, 0) for f in functions.live_functions()}
         return {f: n for f, n in now.items() if n}
 
     @property

@@ -15,7 +15,8 @@ import tensorflow as tf
 import theano
 import theano.tensor as tt
 
-from pymc3_tf import TensorFlowOp, counterparts
+from pymc3_tf import TensorFlowOp
+from pymc3_tf.advice import counterparts
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, GraphSizeError
 
 Y = np.array([0.3, 0.5])

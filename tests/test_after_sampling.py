@@ -11,11 +11,14 @@ import theano.tensor as tt
 from conftest import tf_normal
 
 import pymc3_tf
-from pymc3_tf import failures, nuts, results, sampling
-from pymc3_tf.chains import Draws, Sample
 from pymc3_tf.exceptions import EvaluationError
-from pymc3_tf.inference_data import install
-from pymc3_tf.unconstrained import UnconstrainedModel
+from pymc3_tf.model.inference_data import install
+from pymc3_tf.nuts import sampler as nuts
+from pymc3_tf.runtime import failures
+from pymc3_tf.sampling import sample as sampling
+from pymc3_tf.sampling import traces
+from pymc3_tf.sampling.chains import Draws, Sample
+from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
 ROWS = np.random.RandomState(0).normal(size=(6, 2))
 COUNTS = np.array([[1, 2, 3], [3, 2, 1], [0, 3, 3], [2, 2, 2]])
@@ -47,7 +50,7 @@ def sample(model, draws=5, chains=2, compute_convergence_checks=False, **options
     warmup = None if options.pop("discard_tuned_samples", True) else drawn(5)
     result = Sample(after, warmup, np.arange(chains), np.ones((chains, known.size)), False)
     checks = dict(target_accept=0.8, max_treedepth=10) if compute_convergence_checks else None
-    return results.finish(
+    return traces.finish(
         model, known, result, observed, tune=5, seconds=1.0, checks=checks, **options, **kwargs
     )
 
@@ -73,7 +76,7 @@ def converted(model, idata, **options):
     names = [v.name for v in model.unobserved_RVs]
     samples = {name: idata.posterior[name].values for name in names}
     stats = {name: array.values for name, array in idata.sample_stats.items()}
-    trace = results.multi_trace(model, samples, stats, warmup=0, tune=5, seconds=1.0)
+    trace = traces.multi_trace(model, samples, stats, warmup=0, tune=5, seconds=1.0)
     return az.from_pymc3(trace, model=model, log_likelihood=True, **options)
 
 
@@ -179,7 +182,7 @@ def test_log_likelihood_of_one_name_is_no_part_of_another(names):
     idata = sample(model, idata_kwargs={"log_likelihood": names})
     assert list(idata.log_likelihood) == ["obs2"]
     install()
-    trace = results.multi_trace(
+    trace = traces.multi_trace(
         model,
         {"x": idata.posterior["x"].values},
         {name: array.values for name, array in idata.sample_stats.items()},
@@ -342,7 +345,7 @@ def test_everything_that_can_fail_leaves_the_draws(caplog, monkeypatch):
         return real(self, positions, names)
 
     monkeypatch.setattr(UnconstrainedModel, "log_likelihood", one_fails)
-    monkeypatch.setattr(results, "warn", fails)
+    monkeypatch.setattr(traces, "warn", fails)
     monkeypatch.setattr(az, "from_pymc3", fails)
     idata = sample(model, discard_tuned_samples=False, compute_convergence_checks=True)
     for group in ("posterior", "warmup_posterior", "sample_stats", "warmup_sample_stats"):
@@ -426,7 +429,9 @@ def test_density_that_fails_at_the_draws(errors, caplog):
 
 
 def test_error_of_the_model_is_raised_before_sampling(monkeypatch):
-    monkeypatch.setattr("pymc3_tf.chains.sample", lambda *args, **kwargs: pytest.fail("sampled"))
+    monkeypatch.setattr(
+        "pymc3_tf.sampling.chains.sample", lambda *args, **kwargs: pytest.fail("sampled")
+    )
     with pm.Model() as model:
         x = pm.Normal("x")
         pm.Deterministic("line", x * pm.Data("a", np.ones(3)) * pm.Data("b", np.ones(3)))

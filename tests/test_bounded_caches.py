@@ -14,20 +14,22 @@ import theano.tensor as tt
 from conftest import tf_normal
 
 import pymc3_tf
-from pymc3_tf import nuts, runtime, sampling, unconstrained
 from pymc3_tf.linker import mode
+from pymc3_tf.nuts import sampler as nuts
+from pymc3_tf.runtime import functions
+from pymc3_tf.sampling import sample, unconstrained
 
 DATA = np.array([0.3, -1.0, 2.0])
 
 
 def live_sessions():
     gc.collect()
-    return len(runtime._sessions)
+    return len(functions._sessions)
 
 
 def live_functions():
     gc.collect()
-    return len(runtime.live_functions())
+    return len(functions.live_functions())
 
 
 def test_constants_leave_neither_programs_nor_sessions():
@@ -53,8 +55,10 @@ def test_the_program_of_the_observed_data_stays(monkeypatch):
     with pm.Model() as model:
         pm.TFDensity("y", tf_normal, {"mu": pm.Normal("mu"), "sigma": 1.0}, observed=DATA)
     made = []
-    bind = pymc3_tf.density.bind_constants
-    monkeypatch.setattr(pymc3_tf.density, "bind_constants", lambda *a: made.append(a) or bind(*a))
+    bind = pymc3_tf.model.density.bind_constants
+    monkeypatch.setattr(
+        pymc3_tf.model.density, "bind_constants", lambda *a: made.append(a) or bind(*a)
+    )
     density = model.y.distribution
     for i in range(20):
         density.logp(DATA + i)
@@ -98,11 +102,11 @@ def test_lengths_of_data_leave_a_few_compiled_programs(monkeypatch):
         pm.Normal("y", pm.Normal("mu") * x, 1.0, observed=x)
     for length in range(2, 32):
         pm.set_data({"x": np.ones(length)}, model=model)
-        known, program = sampling._compiled(model, 0, 10, False, True)
-        assert sampling._compiled(model, 0, 10, False, True) == (known, program)
+        known, program = sample._compiled(model, 0, 10, False, True)
+        assert sample._compiled(model, 0, 10, False, True) == (known, program)
     gc.collect()
     assert len(made) == 30
-    assert sum(ref() is not None for ref in made) == sampling._PROGRAMS
+    assert sum(ref() is not None for ref in made) == sample._PROGRAMS
 
 
 def test_lengths_of_data_leave_a_few_traces(monkeypatch):

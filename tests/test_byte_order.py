@@ -11,9 +11,10 @@ import theano.sparse
 import theano.tensor as tt
 
 import pymc3_tf
-from pymc3_tf import TensorFlowOp, starts
+from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationTypeError
 from pymc3_tf.linker import link
+from pymc3_tf.sampling import starts
 
 X, Y = np.arange(4.0), np.array([0.1, 0.9, 2.2, 2.9])
 SPARSE = scipy.sparse.csr_matrix(np.eye(3))

@@ -17,7 +17,7 @@ import tensorflow as tf
 from conftest import load_example
 from numpy.testing import assert_allclose
 
-from pymc3_tf import TensorFlowOp, runtime
+from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import (
     CompilationError,
     DeclarationError,
@@ -26,6 +26,7 @@ from pymc3_tf.exceptions import (
     WorkerLostError,
 )
 from pymc3_tf.linker import link
+from pymc3_tf.runtime import functions
 
 v1 = tf.compat.v1
 example = load_example("cluster")
@@ -173,7 +174,7 @@ def test_unpickled_program_connects_by_itself(regression):
     copy = pickle.loads(pickle.dumps(program))
     assert copy == program and copy.cluster.target == session.sess_str.decode()
     expected = session.run(tensors.logp, {tensors.effects: POINTS[1]})
-    assert_allclose(runtime.evaluate(copy, [POINTS[1]])[0], expected, rtol=1e-12)
+    assert_allclose(functions.evaluate(copy, [POINTS[1]])[0], expected, rtol=1e-12)
 
 
 def test_chains_sample_in_processes_of_their_own(regression):
@@ -242,7 +243,7 @@ def killer(process, draw_number):
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_dead_worker_ends_sampling_with_its_name_and_the_draws_are_kept(cores, caplog, monkeypatch):
-    monkeypatch.setattr("pymc3_tf.cluster.PROBE_TIMEOUT", 3)
+    monkeypatch.setattr("pymc3_tf.programs.cluster.PROBE_TIMEOUT", 3)
     with example.workers(2) as (processes, target):
         tensors = example.graph(ROWS, 2, seed=3)
         graph = tensors.logp.graph
@@ -280,7 +281,7 @@ def test_slow_call_is_told_from_a_dead_worker(connect):
         steps = tf.while_loop(lambda i: i < n, lambda i: i + 1.0, [tf.zeros([], tf.float64)])
         op = TensorFlowOp(steps, [n], session=connect(graph, 2))
     with pytest.raises(WorkerLostError, match="longer than 2 seconds, and all of its tasks are"):
-        runtime.evaluate(op.program, [1e12])
+        functions.evaluate(op.program, [1e12])
 
 
 @pytest.mark.parametrize("dtype, rtol", [(tf.float64, 1e-10), (tf.float32, 1e-5)])

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from conftest import logp_dlogp
 
-from pymc3_tf import TensorFlowOp, devices, forks, runtime
+from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError
+from pymc3_tf.runtime import devices, forks, functions
 
 # Large enough to be kept in a variable instead of the graph.
 DATA = np.linspace(0.0, 1.0, 10_000)
@@ -26,7 +27,7 @@ def model_on(device):
 
 def placement(program, values):
     """Return the devices of the nodes that a call runs, by what the nodes compute."""
-    function = runtime.function(program)
+    function = functions.function(program)
     options = tf.compat.v1.RunOptions(output_partition_graphs=True)
     metadata = tf.compat.v1.RunMetadata()
     # Programs of one graph share a session, to which each comes under a name of its own.
@@ -110,4 +111,4 @@ def test_forked_process_refuses_a_gpu(monkeypatch):
     op = TensorFlowOp(tf.square, [tf.TensorSpec([], tf.float64)])
     monkeypatch.setattr(forks, "depth", 1)
     with pytest.raises(RuntimeError, match=r"cannot use /device:GPU:0. Give .*, without a preload"):
-        runtime.function(op.program.on("/device:GPU:0"))
+        functions.function(op.program.on("/device:GPU:0"))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from pymc3.exceptions import SamplingError
 
 import pymc3_tf
-from pymc3_tf.diagnosis import explain, uses_tensorflow
+from pymc3_tf.model.diagnosis import explain, uses_tensorflow
 
 Y = np.array([0.0, 1.0, 2.0])
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pymc3_tf import factorizations
-from pymc3_tf.nuts import Program
+from pymc3_tf.nuts import factorizations
+from pymc3_tf.nuts.sampler import Program
 
 SIZES = [1, 7, 8, 30]
 

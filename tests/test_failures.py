@@ -9,8 +9,9 @@ import tensorflow as tf
 import theano.tensor as tt
 from conftest import declare, logp_dlogp_function
 
-from pymc3_tf import TensorFlowOp, failures, runtime
+from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError, EvaluationError
+from pymc3_tf.runtime import failures, functions
 
 DATA = np.array([0.5, -0.3, 1.2])
 
@@ -198,7 +199,7 @@ def test_text_of_a_failing_gradient_leaves_upstream_gradients_out():
     program = op.program.vjp()
     assert len(program.inputs) == 2
     with pytest.raises(EvaluationError, match="TensorFlow failed at s = -1: assertion failed"):
-        runtime.evaluate(program, [-1.0, np.ones(2)])
+        functions.evaluate(program, [-1.0, np.ones(2)])
 
 
 def test_errors_is_one_of_two(regime):

@@ -10,8 +10,9 @@ import theano.tensor as tt
 from conftest import tf_normal
 
 import pymc3_tf
-from pymc3_tf import chains, nuts, results, starts
 from pymc3_tf.exceptions import EvaluationError, message
+from pymc3_tf.nuts import sampler as nuts
+from pymc3_tf.sampling import chains, starts, traces
 
 Y = np.array([0.0, 0.1, 5.0, 5.1, -5.0, -5.1])
 GOOD, BAD = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 1, 2, 2, 3, 3])
@@ -164,7 +165,7 @@ def test_starts_do_not_depend_on_the_method():
         x = pm.Normal("x", shape=2)
         pm.Potential("right", tt.switch(x[0] > 0.0, 0.0, -np.inf))
         for batch in (0, 5):
-            unconstrained = pymc3_tf.unconstrained.UnconstrainedModel(model)
+            unconstrained = pymc3_tf.sampling.unconstrained.UnconstrainedModel(model)
             program = nuts.Program(unconstrained.log_density, 2, chains=batch)
             seeds = chains.chain_seeds(1, 5)
             made.append(starts.chain_starts(model, unconstrained, program, None, seeds, True))
@@ -228,7 +229,7 @@ def test_trees_deeper_than_what_memory_holds_are_refused():
             sample(max_treedepth=21)
     stats = {"lp": np.zeros(9), "diverging": np.zeros(9), "acceptance_rate": np.ones(9)}
     stats["tree_depth"] = np.full(9, 20)
-    (warning,) = results._warnings(stats, 0.8, 20)
+    (warning,) = traces._warnings(stats, 0.8, 20)
     assert warning.message.endswith("max_treedepth=20. Reparameterize.")
 
 
@@ -267,9 +268,9 @@ def test_an_error_takes_the_progress_bar_away(capsys, monkeypatch, caplog):
         return -0.5 * tf.square(value) + 0.0 * digits
 
     removed = []
-    remove = pymc3_tf.sampling._ProgressBar.remove
+    remove = pymc3_tf.sampling.sample._ProgressBar.remove
     monkeypatch.setattr(
-        pymc3_tf.sampling._ProgressBar, "remove", lambda bar: removed.append(remove(bar))
+        pymc3_tf.sampling.sample._ProgressBar, "remove", lambda bar: removed.append(remove(bar))
     )
     with pm.Model():
         pm.TFDensity("odd", logp)

@@ -14,8 +14,8 @@ from arviz.data import io_pymc3_3x
 from conftest import tf_normal
 from theano.graph.basic import graph_inputs
 
-import pymc3_tf.inference_data
-from pymc3_tf.draws import evaluate_draws
+import pymc3_tf.patches.arviz_converter
+from pymc3_tf.bridge.stacks import evaluate_draws
 
 v1 = tf.compat.v1
 CHAINS, DRAWS = 2, 15
@@ -368,7 +368,7 @@ def test_log_likelihood_of_all_observed_variables(calls):
     trace = trace_of(model)
     draws = {x: np.array(trace.get_values(x, combine=False)) for x in ("mu", "sigma")}
     before = calls()
-    got = pymc3_tf.inference_data.log_likelihood(model, draws)
+    got = pymc3_tf.model.inference_data.log_likelihood(model, draws)
     assert before.number <= 4
     expected = ARVIZ(trace=trace, model=model)._extract_log_likelihood(trace)
     assert set(got) == {"a", "b", "c"}
@@ -380,7 +380,7 @@ def test_draws_without_a_free_variable():
     with pm.Model() as model:
         plain()
     with pytest.raises(ValueError, match="the draws have no variable 'sigma_log__'.*They have: mu"):
-        pymc3_tf.inference_data.log_likelihood(model, {"mu": np.zeros((2, 3))})
+        pymc3_tf.model.inference_data.log_likelihood(model, {"mu": np.zeros((2, 3))})
 
 
 def test_draws_of_another_shape():
@@ -393,14 +393,14 @@ def test_draws_of_another_shape():
 
 def test_arviz_is_changed_once():
     converter = io_pymc3_3x.PyMC3Converter
-    pymc3_tf.inference_data.install()
+    pymc3_tf.patches.arviz_converter.install()
     assert io_pymc3_3x.PyMC3Converter is converter
     assert not hasattr(ARVIZ, "in_batches")
 
 
 def test_converter_that_is_not_the_expected_one_stays(monkeypatch):
     monkeypatch.setattr(io_pymc3_3x, "PyMC3Converter", object)
-    pymc3_tf.inference_data.install()
+    pymc3_tf.patches.arviz_converter.install()
     assert io_pymc3_3x.PyMC3Converter is object
 
 

@@ -22,9 +22,10 @@ from scipy import stats
 from test_parallel import run, run_text
 
 import pymc3_tf
-from pymc3_tf import libraries, runtime
-from pymc3_tf.capture import Input, capture
+from pymc3_tf.capture.capture import Input, capture
 from pymc3_tf.exceptions import CompilationError, LibraryError, UnsupportedOpError
+from pymc3_tf.programs import libraries
+from pymc3_tf.runtime import functions
 
 kepler = load_example("kepler")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "custom_ops.md"
@@ -68,7 +69,7 @@ def models(op):
 @pytest.mark.parametrize("e", [0.0, 0.3, 0.9, 0.99])
 def test_value_and_gradient_are_those_of_keplers_equation(op, e):
     program = capture(op, [MEAN_ANOMALY, ECCENTRICITY])
-    E, by_M, by_e = runtime.evaluate(program.value_and_vjp(), [M, e, np.ones_like(M)])
+    E, by_M, by_e = functions.evaluate(program.value_and_vjp(), [M, e, np.ones_like(M)])
     expected = by_bisection(M, e)
     assert_allclose(E, expected, atol=1e-10)
     assert_allclose(by_M, 1 / (1 - e * np.cos(expected)), rtol=1e-10)
@@ -208,13 +209,13 @@ def test_process_that_unpickles_a_program_loads_the_library(op, library, tmp_pat
         import json, pickle
         from pathlib import Path
         import pymc3_tf
-        from pymc3_tf import runtime
+        from pymc3_tf.runtime import functions
 
         def load(name):
             return pickle.loads((Path({str(tmp_path)!r}) / name).read_bytes())
 
         def evaluate(name):
-            results = runtime.evaluate(load(name).vjp(), [[1.0, 2.0], 0.3, [1.0, 1.0]])
+            results = functions.evaluate(load(name).vjp(), [[1.0, 2.0], 0.3, [1.0, 1.0]])
             return [result.tolist() for result in results]
 
         def error_of(function, argument):

@@ -9,9 +9,9 @@ from conftest import logp_dlogp_function
 
 import pymc3_tf
 from pymc3_tf.exceptions import CompilationError
-from pymc3_tf.loops import bound_loops
-from pymc3_tf.nuts import Program
-from pymc3_tf.unconstrained import UnconstrainedModel
+from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.programs.loops import bound_loops
+from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
 tfd = tfp.distributions
 Y = np.linspace(1.0, 1.6, 20)

@@ -11,8 +11,8 @@ import tensorflow_probability as tfp
 from conftest import logp_dlogp_function
 
 import pymc3_tf
-from pymc3_tf import runtime
 from pymc3_tf.exceptions import GradientError, MissingGradientWarning, UnsupportedOpError
+from pymc3_tf.runtime import functions
 
 f64 = tf.float64
 X = np.linspace(0.1, 0.9, 5)
@@ -366,10 +366,10 @@ def test_it_costs_three_evaluations_and_no_session_of_its_own(calls):
     count = {}
     for check, mean in ((True, tf.sin), (False, tf.cos)):
         gc.collect()
-        before, sessions = calls(), set(runtime._sessions)
+        before, sessions = calls(), set(functions._sessions)
         model = declare(mean, check_gradient=check)
         gc.collect()
-        count[check] = before.number, len(set(runtime._sessions) - sessions)
+        count[check] = before.number, len(set(functions._sessions) - sessions)
         del model
     assert count[True][0] - count[False][0] == 3
     assert count[True][1] == count[False][1]
@@ -377,7 +377,7 @@ def test_it_costs_three_evaluations_and_no_session_of_its_own(calls):
 
 def test_samplers_use_what_the_check_built(calls):
     model = declare(tf.sin)
-    built = set(runtime.live_functions())
+    built = set(functions.live_functions())
     function = logp_dlogp_function(model)
     before = calls()
     function(offset=0.1)

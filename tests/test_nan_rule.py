@@ -8,10 +8,10 @@ import tensorflow as tf
 from conftest import tf_normal
 
 import pymc3_tf
-from pymc3_tf import failures
 from pymc3_tf.exceptions import EvaluationError
-from pymc3_tf.inference_data import log_likelihood
-from pymc3_tf.unconstrained import UnconstrainedModel
+from pymc3_tf.model.inference_data import log_likelihood
+from pymc3_tf.runtime import failures
+from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
 v1 = tf.compat.v1
 DATA = np.array([0.3, -1.0])

@@ -11,10 +11,10 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from pymc3_tf import chains
-from pymc3_tf.chains import factor_of_covariance, sample, warmup
 from pymc3_tf.exceptions import StartError
-from pymc3_tf.nuts import Control, Program, State, tensorflow_probability
+from pymc3_tf.nuts.sampler import Control, Program, State, tensorflow_probability
+from pymc3_tf.sampling import chains
+from pymc3_tf.sampling.chains import factor_of_covariance, sample, warmup
 
 SIZE = 4
 SCALES = np.array([0.1, 1.0, 3.0, 50.0])

@@ -124,7 +124,7 @@ def test_preloaded_server_has_the_libraries():
 THREADS = """
     import multiprocessing, os
     from parallel_cells import np, tensorflow_model
-    from pymc3_tf import forks
+    from pymc3_tf.runtime import forks
 
     forks.available_cores = lambda: 8
     function = tensorflow_model("function", "small").logp_dlogp_function()
@@ -256,11 +256,12 @@ def test_chain_that_hangs_in_tensorflow_is_an_error():
         """
         import time
         from parallel_cells import pm, tensorflow_model
-        from pymc3_tf import forks, runtime
+        from pymc3_tf.runtime import forks
+        from pymc3_tf.runtime import functions
 
         with tensorflow_model("function", "small"):
             forks.FORK_TIMEOUT = 2
-            runtime._GraphSession.make_callable = lambda *args: lambda *args: time.sleep(1000)
+            functions._GraphSession.make_callable = lambda *args: lambda *args: time.sleep(1000)
             try:
                 pm.sample(10, tune=10, chains=2, cores=2, mp_ctx="fork", start={"x": 0.0},
                           step=pm.Metropolis(), progressbar=False)
@@ -276,7 +277,7 @@ BUSY = """
     import sys, threading
     from parallel_cells import large_product, np, pm, sample, chain_values, tensorflow_model
     from parallel_cells import closed_form
-    from pymc3_tf import forks
+    from pymc3_tf.runtime import forks
 
     forks.FORK_TIMEOUT = 60
     release = threading.Event()

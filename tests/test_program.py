@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from conftest import REGIMES
 
-from pymc3_tf import runtime
-from pymc3_tf.capture import Input, capture
-from pymc3_tf.program import ALIGNMENT, Feed
+from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.programs.program import ALIGNMENT, Feed
+from pymc3_tf.runtime import functions
 
 v1 = tf.compat.v1
 X = np.linspace(-1.0, 2.0, 7)
@@ -60,17 +60,17 @@ def check(name, got, expected):
 def test_value_sum_and_products_in_closed_form(captured):
     a, b, g = 0.3, -0.7, np.arange(7.0)
     by_a, by_b = gradients(a, b)
-    check("value", *runtime.evaluate(captured, [a, b]), value(a, b))
-    check("sum", *runtime.evaluate(captured.sum(), [a, b]), value(a, b).sum())
-    vjp = runtime.evaluate(captured.vjp(), [a, b, g])
+    check("value", *functions.evaluate(captured, [a, b]), value(a, b))
+    check("sum", *functions.evaluate(captured.sum(), [a, b]), value(a, b).sum())
+    vjp = functions.evaluate(captured.vjp(), [a, b, g])
     check("vjp by a", vjp[0], g @ by_a)
     check("vjp by b", vjp[1], g @ by_b)
-    gradient = runtime.evaluate(captured.sum().vjp(), [a, b])
+    gradient = functions.evaluate(captured.sum().vjp(), [a, b])
     check("gradient", gradient, [by_a.sum(), by_b.sum()])
-    both = runtime.evaluate(captured.sum().value_and_vjp(), [a, b])
+    both = functions.evaluate(captured.sum().value_and_vjp(), [a, b])
     check("both", both, [value(a, b).sum(), by_a.sum(), by_b.sum()])
     # d/da of (u, v) . gradient: only exp(a) x^2 is curved.
-    hessian_vector = runtime.evaluate(captured.sum().vjp().vjp(), [a, b, 2.0, 5.0])
+    hessian_vector = functions.evaluate(captured.sum().vjp().vjp(), [a, b, 2.0, 5.0])
     check("second derivatives", hessian_vector[0], 2.0 * by_a.sum())
 
 
@@ -109,7 +109,7 @@ def test_frozen_variables_do_not_follow_the_session():
         session.run(v1.global_variables_initializer())
         frozen = capture(a * scale, [Input(a, "float64", ())], session=session)
         session.run(scale.assign(5.0))
-    check("frozen", *runtime.evaluate(frozen, [2.0]), 6.0)
+    check("frozen", *functions.evaluate(frozen, [2.0]), 6.0)
 
 
 def test_function_captures_variables_and_tensors():
@@ -117,7 +117,7 @@ def test_function_captures_variables_and_tensors():
     inputs = [Input("a", "float64", ())]
     captured = capture(lambda a: a * a * scale + shift, inputs)
     scale.assign(100.0)
-    check("both", runtime.evaluate(captured.value_and_vjp(), [2.0]), [13.0, 12.0])
+    check("both", functions.evaluate(captured.value_and_vjp(), [2.0]), [13.0, 12.0])
 
 
 def test_any_tensor_can_be_an_input():
@@ -129,8 +129,10 @@ def test_any_tensor_can_be_an_input():
         out = tf.exp(middle) * default
         captured = capture(out, [Input(middle, "float64", ())])
         other = capture(out, [Input(a, "float64", ()), Input(default, "float64", ())])
-    check("intermediate", runtime.evaluate(captured.value_and_vjp(), [0.5]), [4 * np.exp(0.5)] * 2)
-    check("default", *runtime.evaluate(other, [0.5, 2.0]), 2.0 * np.exp(np.sin(0.5)))
+    check(
+        "intermediate", functions.evaluate(captured.value_and_vjp(), [0.5]), [4 * np.exp(0.5)] * 2
+    )
+    check("default", *functions.evaluate(other, [0.5, 2.0]), 2.0 * np.exp(np.sin(0.5)))
 
 
 def test_input_that_is_an_output():
@@ -138,10 +140,10 @@ def test_input_that_is_an_output():
         a = v1.placeholder(tf.float64, [3])
         captured = capture([a, 2.0 * a], [Input(a, "float64", (3,))])
     x = np.arange(3.0)
-    results = runtime.evaluate(captured, [x])
+    results = functions.evaluate(captured, [x])
     check("itself", results[0], x)
     results[0][:] = 7.0
-    check("untouched", runtime.evaluate(captured, [x])[0], np.arange(3.0))
+    check("untouched", functions.evaluate(captured, [x])[0], np.arange(3.0))
 
 
 @tf.function
@@ -165,7 +167,7 @@ def gather(x, s):
 
 def second_derivatives_by_differences(captured, x, s, u, h=1e-5):
     def gradient(s):
-        return np.hstack([np.ravel(g) for g in runtime.evaluate(captured.vjp(), [x, s])])
+        return np.hstack([np.ravel(g) for g in functions.evaluate(captured.vjp(), [x, s])])
 
     by_s = (gradient(s + h) - gradient(s - h)) / (2 * h)
     return by_s @ u
@@ -185,7 +187,7 @@ def test_second_derivatives_through_functions_and_control_flow(function, source)
         captured = capture(function, inputs)
     captured = pickle.loads(pickle.dumps(captured))
     x, s, u = np.array([0.3, 0.2]), 0.1, np.array([1.0, -0.5, 0.7])
-    got = runtime.evaluate(captured.vjp().vjp(), [x, s, u[:2], u[2]])[1]
+    got = functions.evaluate(captured.vjp().vjp(), [x, s, u[:2], u[2]])[1]
     expected = second_derivatives_by_differences(captured, x, s, u)
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
 
@@ -196,13 +198,13 @@ def test_own_gradient_is_used_and_second_derivatives_through_it_are_refused():
         return tf.square(x), lambda upstream: upstream * x
 
     captured = capture(lambda x: halved(x), [Input("x", "float64", ())])
-    check("own", runtime.evaluate(captured.value_and_vjp(), [3.0]), [9.0, 3.0])
+    check("own", functions.evaluate(captured.value_and_vjp(), [3.0]), [9.0, 3.0])
     captured = pickle.loads(pickle.dumps(captured))
-    check("sent", runtime.evaluate(captured.value_and_vjp(), [4.0]), [16.0, 4.0])
+    check("sent", functions.evaluate(captured.value_and_vjp(), [4.0]), [16.0, 4.0])
     # The gradient x does not pass through the function whose gradient is given; 2 halved(x) x does.
-    check("second", runtime.evaluate(captured.vjp().value_and_vjp(), [4.0]), [4.0, 1.0])
+    check("second", functions.evaluate(captured.vjp().value_and_vjp(), [4.0]), [4.0, 1.0])
     through = capture(lambda x: tf.square(halved(x)), [Input("x", "float64", ())])
-    check("through", runtime.evaluate(through.value_and_vjp(), [3.0]), [81.0, 54.0])
+    check("through", functions.evaluate(through.value_and_vjp(), [3.0]), [81.0, 54.0])
     with pytest.raises(NotImplementedError, match="second derivatives through tf.custom_gradient"):
         through.vjp().vjp()
 
@@ -220,7 +222,7 @@ def test_second_derivative_of_version_1_loop_is_refused():
     finally:
         if enabled:
             v1.enable_control_flow_v2()
-    check("a^4", runtime.evaluate(captured.value_and_vjp(), [2.0]), [16.0, 32.0])
+    check("a^4", functions.evaluate(captured.value_and_vjp(), [2.0]), [16.0, 32.0])
     with pytest.raises(NotImplementedError, match="while loop.*enable_control_flow_v2"):
         captured.vjp().vjp()
 
@@ -232,7 +234,7 @@ def test_variable_that_is_gathered_from(use_resource):
         out = tf.reduce_sum(tf.square(tf.gather(table, [0, 2, 2])))
         captured = capture(out, [Input(table, "float64", (3,))], session=session)
     x = np.array([1.0, 2.0, 3.0])
-    result, gradient = runtime.evaluate(captured.value_and_vjp(), [x])
+    result, gradient = functions.evaluate(captured.value_and_vjp(), [x])
     check("value", result, 19.0)
     check("gradient", gradient, [2.0, 0.0, 12.0])
 
@@ -246,7 +248,7 @@ def test_constants_tied_to_other_nodes_make_no_cycle():
 
     captured = capture(logp, [Input("m", "float64", ()), Input("x", "float64", x.shape)])
     vjp = captured.bind({captured.inputs[1].node: x}).vjp()
-    function = runtime.function(vjp)
+    function = functions.function(vjp)
     residual = (1.0 - 0.3 * x) * np.exp(-0.3)
     expected = np.sum(residual * (x * np.exp(-0.3) + residual) - 1.0)
     check("gradient", function([np.array(0.3), np.ones(x.size)])[0], expected)
@@ -279,8 +281,8 @@ STACKED = {
 def test_many_draws_at_once_equal_one_by_one(name, shape):
     single = capture(STACKED[name], [Input("x", "float64", shape)], differentiable=False)
     draws = np.random.RandomState(0).uniform(0.1, 1.0, (7, 4))
-    got = runtime.evaluate(single.batched([single.inputs[0].node]), [draws])[0]
-    expected = np.stack([runtime.evaluate(single, [x])[0] for x in draws])
+    got = functions.evaluate(single.batched([single.inputs[0].node]), [draws])[0]
+    expected = np.stack([functions.evaluate(single, [x])[0] for x in draws])
     assert got.dtype == expected.dtype
     rtol = 1e-6 if got.dtype == np.float32 else 1e-12
     np.testing.assert_allclose(got, expected, rtol=rtol)
@@ -289,21 +291,21 @@ def test_many_draws_at_once_equal_one_by_one(name, shape):
 def test_batched_program_of_every_regime(captured):
     a, b = np.linspace(-1.0, 1.0, 5), 0.3
     batched = captured.batched([captured.inputs[0].node])
-    got = runtime.evaluate(batched, [a, b])[0]
+    got = functions.evaluate(batched, [a, b])[0]
     check("values", got, [value(x, b) for x in a])
     copy = pickle.loads(pickle.dumps(batched))
     assert copy == batched and copy.stacked == batched.stacked
-    check("copy", runtime.evaluate(copy, [a, b])[0], got)
+    check("copy", functions.evaluate(copy, [a, b])[0], got)
     both = captured.batched([spec.node for spec in captured.inputs])
     assert both != batched != captured
-    check("both", runtime.evaluate(both, [a, a])[0], [value(x, x) for x in a])
-    assert runtime.evaluate(both, [a[:0], a[:0]])[0].shape == (0, *X.shape)
+    check("both", functions.evaluate(both, [a, a])[0], [value(x, x) for x in a])
+    assert functions.evaluate(both, [a[:0], a[:0]])[0].shape == (0, *X.shape)
 
 
 def test_several_outputs_of_which_one_is_the_same_for_all_draws():
     inputs = [Input("a", "float64", ()), Input("b", "float64", (2,))]
     single = capture(lambda a, b: [a * b, tf.reduce_sum(b)], inputs, differentiable=False)
-    product, total = runtime.evaluate(
+    product, total = functions.evaluate(
         single.batched([single.inputs[0].node]), [np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0])]
     )
     np.testing.assert_array_equal(product, [[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
@@ -312,7 +314,7 @@ def test_several_outputs_of_which_one_is_the_same_for_all_draws():
 
 def test_batches_neither_use_nor_fill_the_memo(captured):
     batched = captured.batched([captured.inputs[0].node])
-    function = runtime.function(batched)
+    function = functions.function(batched)
     values = [np.array([0.1, 0.2]), np.array(0.3)]
     before = function.calls, dict(function.home.memo._entries)
     for _ in range(2):
@@ -328,8 +330,8 @@ def test_memory_of_a_batch_stays_bounded(monkeypatch):
     single = capture(logp, [Input("x", "float64", ())])
     batched = single.batched([single.inputs[0].node])
     assert batched.footprint([()]) >= 8 * 100_000
-    monkeypatch.setattr(runtime, "_BATCH_BYTES", 5 * batched.footprint([()]))
-    function = runtime.function(batched)
+    monkeypatch.setattr(functions, "_BATCH_BYTES", 5 * batched.footprint([()]))
+    function = functions.function(batched)
     before = function.calls
     draws = np.arange(12.0)
     np.testing.assert_allclose(function([draws])[0], 100_000 * draws)
@@ -346,9 +348,9 @@ def test_loop_of_version_1_is_computed_draw_by_draw():
         single = capture(tf.nest.flatten(y)[0], inputs, differentiable=False)
     batched = single.batched([single.inputs[0].node])
     draws = np.array([-1.0, 0.0, 4.0, 20.0])
-    got = runtime.evaluate(batched, [draws, 10.0])
+    got = functions.evaluate(batched, [draws, 10.0])
     np.testing.assert_array_equal(
-        got, [[runtime.evaluate(single, [draw, 10.0])[0] for draw in draws]]
+        got, [[functions.evaluate(single, [draw, 10.0])[0] for draw in draws]]
     )
     assert batched.of_one_draw() == single
 
@@ -375,12 +377,12 @@ def test_elementwise_programs_of_mixed_ranks(varying):
             random = np.random.RandomState(k)
             values = [random.uniform(size=(5, *s) if i in varying else s)
                       for i, s in enumerate(shapes)]  # fmt: skip
-            got = runtime.evaluate(
+            got = functions.evaluate(
                 program.batched([program.inputs[i].node for i in varying]), values
             )
             for row in range(5):
                 point = [v[row] if i in varying else v for i, v in enumerate(values)]
-                for result, expected in zip(got, runtime.evaluate(program, point)):
+                for result, expected in zip(got, functions.evaluate(program, point)):
                     np.testing.assert_allclose(result[row], expected, rtol=1e-14)
 
 
@@ -392,7 +394,7 @@ def test_scalar_arithmetic_beside_matrices_is_aligned():
     a, b = np.arange(3.0), np.arange(9.0).reshape(3, 3)
     batched = single.batched([spec.node for spec in single.inputs])
     assert batched._elementwise_rank() == 2
-    scalar, vector, product = runtime.evaluate(batched, [a, b])
+    scalar, vector, product = functions.evaluate(batched, [a, b])
     np.testing.assert_array_equal(scalar, a + 1.0)
     np.testing.assert_array_equal(vector, a[:, None] * b)
     np.testing.assert_array_equal(product, (a[:, None] * b)[:, None] * matrix)

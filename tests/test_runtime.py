@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pymc3_tf import runtime
-from pymc3_tf.capture import Input, capture
+from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.runtime import functions
 
 LARGE = 1_000_000
 
@@ -26,7 +26,7 @@ def program(function, *shapes, **kwargs):
 
 def test_known_points_are_not_evaluated_again():
     square = program(tf.square, ())
-    function = runtime.function(square)
+    function = functions.function(square)
     points = np.random.RandomState().uniform(size=20)
     for _ in range(2):
         for x in points:
@@ -37,17 +37,17 @@ def test_known_points_are_not_evaluated_again():
 def test_memo_tells_shapes_and_signs_apart():
     total = program(lambda x: tf.reduce_sum(x, axis=0), (None, None))
     x = np.arange(6.0)
-    np.testing.assert_array_equal(runtime.evaluate(total, [x.reshape(2, 3)])[0], [3.0, 5.0, 7.0])
-    np.testing.assert_array_equal(runtime.evaluate(total, [x.reshape(3, 2)])[0], [6.0, 9.0])
+    np.testing.assert_array_equal(functions.evaluate(total, [x.reshape(2, 3)])[0], [3.0, 5.0, 7.0])
+    np.testing.assert_array_equal(functions.evaluate(total, [x.reshape(3, 2)])[0], [6.0, 9.0])
     inverse = program(lambda x: 1.0 / x, ())
-    assert runtime.evaluate(inverse, [0.0])[0] == np.inf
-    assert runtime.evaluate(inverse, [-0.0])[0] == -np.inf
+    assert functions.evaluate(inverse, [0.0])[0] == np.inf
+    assert functions.evaluate(inverse, [-0.0])[0] == -np.inf
 
 
 def test_memo_is_bounded_and_forgets_the_oldest():
-    memo = runtime.Memo()
+    memo = functions.Memo()
     for i in range(100):
-        memo.add(b"%d" % i, {"out": i}, size=runtime._MEMO_BYTES // 10)
+        memo.add(b"%d" % i, {"out": i}, size=functions._MEMO_BYTES // 10)
     assert [bool(memo.get(b"%d" % i)) for i in (0, 89, 90, 99)] == [False, False, True, True]
     memo.add(b"99", {"other": 1}, size=0)
     assert memo.get(b"99") == {"out": 99, "other": 1}
@@ -55,7 +55,7 @@ def test_memo_is_bounded_and_forgets_the_oldest():
 
 def test_results_belong_to_the_caller():
     double = program(lambda x: 2.0 * x, (3,))
-    function = runtime.function(double)
+    function = functions.function(double)
     x = np.arange(3.0)
     for _ in range(3):
         result = function([x])[0]
@@ -67,20 +67,20 @@ def test_results_do_not_share_the_memory_of_large_data():
     data = np.arange(float(LARGE))
     same = program(lambda a, data: (a, data), (), (LARGE,))
     bound = same.bind({same.inputs[1].node: data})
-    runtime.evaluate(bound, [1.0])[1][:] = -1.0
-    np.testing.assert_array_equal(runtime.evaluate(bound, [2.0])[1], data)
+    functions.evaluate(bound, [1.0])[1][:] = -1.0
+    np.testing.assert_array_equal(functions.evaluate(bound, [2.0])[1], data)
 
 
 def test_shape_is_checked_at_every_call():
     mean = program(tf.reduce_mean, (3,))
     with pytest.raises(ValueError, match="'x0' was declared with shape"):
-        runtime.evaluate(mean, [np.ones(4)])
+        functions.evaluate(mean, [np.ones(4)])
 
 
 def test_programs_of_one_graph_share_a_session_and_its_data():
     base = program(lambda a, data: a * data, (), (LARGE,))
     base = base.bind({base.inputs[1].node: np.ones(LARGE)})
-    functions = [runtime.function(p) for p in (base, base.sum(), base.sum().value_and_vjp())]
+    functions = [functions.function(p) for p in (base, base.sum(), base.sum().value_and_vjp())]
     assert len({id(f.home) for f in functions}) == 1
 
 
@@ -91,11 +91,11 @@ def test_equal_programs_share_a_function_and_dropped_ones_leave_none():
         return program(lambda x: x * 1.2345, ())
 
     one, two = make(), make()
-    assert runtime.function(one) is runtime.function(two)
+    assert functions.function(one) is functions.function(two)
     key = one.key
     del one, two
     gc.collect()
-    assert key not in runtime._functions
+    assert key not in functions._functions
 
 
 def test_models_that_are_dropped_leave_no_function():
@@ -104,16 +104,16 @@ def test_models_that_are_dropped_leave_no_function():
 
     import pymc3 as pm
 
-    before = {f._graph_key for f in runtime.live_functions()}
+    before = {f._graph_key for f in functions.live_functions()}
     with pm.Model() as model:
         mu = pm.Normal("mu", 0.0, 1.0)
         y = pm.TFDensity("y", lambda y, mu: -1.234 * tf.square(y - mu), {"mu": mu}, observed=[1.0])
     function = model.logp_dlogp_function()
-    of_model = {f._graph_key for f in runtime.live_functions()} - before
+    of_model = {f._graph_key for f in functions.live_functions()} - before
     assert of_model
     del function, model, mu, y
     gc.collect()
-    assert not of_model & {f._graph_key for f in runtime.live_functions()}
+    assert not of_model & {f._graph_key for f in functions.live_functions()}
 
 
 def test_rewrite_that_fails_leaves_no_observer_of_variables():
@@ -136,7 +136,7 @@ def test_threads_get_their_own_results():
     results = {}
 
     def work(x):
-        results[x] = runtime.evaluate(slow, [x])[0]
+        results[x] = functions.evaluate(slow, [x])[0]
 
     threads = [threading.Thread(target=work, args=(x,)) for x in points]
     for thread in threads:
@@ -162,8 +162,8 @@ FORK = """
 import multiprocessing, sys
 import pymc3_tf
 import numpy as np, tensorflow as tf
-from pymc3_tf import runtime
-from pymc3_tf.capture import Input, capture
+from pymc3_tf.runtime import functions
+from pymc3_tf.capture.capture import Input, capture
 
 size, parent = int(sys.argv[1]), sys.argv[2]
 matrix = tf.constant(np.eye(size) * 2.0)
@@ -177,7 +177,7 @@ program = program.bind({"input_1": np.ones(size)}).sum()
 both = program.value_and_vjp()
 
 def child(queue, x):
-    queue.put([float(r) for r in runtime.evaluate(both, [x])])
+    queue.put([float(r) for r in functions.evaluate(both, [x])])
 
 def grandchild(queue, x):
     process = multiprocessing.get_context("fork").Process(target=refused, args=(queue, x))
@@ -225,7 +225,7 @@ def test_hanging_child_ends_with_a_traceback_even_if_the_parents_timer_runs():
         """
         import faulthandler, os, time
         import pymc3_tf
-        from pymc3_tf import forks
+        from pymc3_tf.runtime import forks
         forks.FORK_TIMEOUT = 2
         faulthandler.dump_traceback_later(1000)
         pid = os.fork()
@@ -243,7 +243,7 @@ def test_guarded_call_leaves_the_alarm_of_the_user_alone():
         """
         import os, signal
         import pymc3_tf
-        from pymc3_tf import forks
+        from pymc3_tf.runtime import forks
         handler = lambda *args: None
         signal.signal(signal.SIGALRM, handler)
         pid = os.fork()

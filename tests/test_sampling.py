@@ -16,13 +16,13 @@ from scipy import stats
 from theano.compile.ops import as_op
 
 import pymc3_tf
-from pymc3_tf import nuts
 from pymc3_tf.exceptions import (
     CompilationError,
     DiscreteVariableError,
     EvaluationError,
     StartError,
 )
+from pymc3_tf.nuts import sampler as nuts
 
 X = np.linspace(-1.0, 1.0, 20)
 Y = 0.5 + 2.0 * X + np.random.RandomState(3).normal(0, 0.5, 20)
@@ -184,7 +184,7 @@ def test_log_likelihood_of_named_variables_only():
 
 
 def test_large_log_likelihood_is_left_out_unless_asked_for(line, monkeypatch, caplog):
-    monkeypatch.setattr("pymc3_tf.sampling._LOG_LIKELIHOOD_NUMBERS", 1000)
+    monkeypatch.setattr("pymc3_tf.sampling.sample._LOG_LIKELIHOOD_NUMBERS", 1000)
     caplog.set_level(logging.INFO, "pymc3")
     assert not hasattr(sample(line, 50), "log_likelihood")
     assert "log likelihood of 20 observations for 100 draws is left out" in caplog.text

@@ -17,7 +17,7 @@ from scipy.special import gammaln
 
 import pymc3_tf
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.unconstrained import UnconstrainedModel
+from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
 tfd, tfb = tfp.distributions, tfp.bijectors
 ONE = np.float64(1.0)

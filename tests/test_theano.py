@@ -13,8 +13,8 @@ import theano
 import theano.tensor as tt
 from conftest import tf_normal
 
-from pymc3_tf import _theano
 from pymc3_tf.linker import TFLinker
+from pymc3_tf.patches import theano_import
 
 PRODUCTS = """
 import numpy as np, theano, theano.tensor as tt
@@ -98,15 +98,15 @@ def test_a_path_that_flags_cannot_hold_is_left_out(folder, monkeypatch, tmp_path
     (libraries / "libopenblas.so").touch()
     scipy = SimpleNamespace(origin=str(tmp_path / folder / "scipy" / "__init__.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: scipy)
-    assert _theano._blas_of_scipy() == {}
+    assert theano_import._blas_of_scipy() == {}
 
 
 def test_there_is_nothing_to_link_on_macos_and_without_a_wheel(monkeypatch, tmp_path):
     scipy = SimpleNamespace(origin=str(tmp_path / "scipy" / "__init__.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: scipy)
-    assert not _theano._blas_of_scipy().get("libraries")
+    assert not theano_import._blas_of_scipy().get("libraries")
     monkeypatch.setattr("sys.platform", "darwin")
-    assert _theano._blas_of_scipy() == {}
+    assert theano_import._blas_of_scipy() == {}
 
 
 def test_a_new_process_that_imports_theano_first_gets_the_scan(tmp_path):
@@ -132,7 +132,7 @@ def test_the_mode_is_taken_from_theano_flags_here_and_in_new_processes(first):
 
 def test_a_later_mode_in_theano_flags_counts(monkeypatch):
     monkeypatch.setenv("THEANO_FLAGS", "mode=TF,mode=FAST_COMPILE")
-    assert not _theano._takes_mode_out_of_flags()
+    assert not theano_import._takes_mode_out_of_flags()
     assert os.environ["THEANO_FLAGS"] == "mode=TF,mode=FAST_COMPILE"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_probability as tfp
 
-from pymc3_tf import trees
+from pymc3_tf.nuts import trees
 
 
 @pytest.mark.parametrize("depth", range(1, 11))

@@ -23,8 +23,8 @@ from theano.ifelse import IfElse
 from theano.scan.op import Scan
 from theano.tensor.subtensor import Subtensor, get_idx_list
 
+from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
-from pymc3_tf.op import TensorFlowOp
 
 # The rewrites that make a graph stable and small. Those that make it fit for Theano's own back ends
 # (BLAS, C, in-place work, fused loops, buffers that scan reuses) would only hide what is computed.

@@ -13,8 +13,8 @@ from theano.configdefaults import _filter_mode
 from theano.link.basic import Container, PerformLinker
 from theano.link.utils import map_storage
 
-from pymc3_tf import _theano, forks
 from pymc3_tf.linker.graph import QUERY, Linked
+from pymc3_tf.runtime import forks
 
 # For so many choices of shapes of its inputs, a function keeps what was traced.
 _SHAPES = 16
@@ -110,5 +110,3 @@ def _name_or_mode(value: Any) -> Any:
 
 # PyMC3 pickles Theano's options for the processes it starts: no lambda.
 theano.config._config_var_dict["mode"]._apply = _name_or_mode
-if _theano.mode_is_tf:
-    theano.config.mode = "TF"

@@ -9,10 +9,10 @@ import tensorflow as tf
 from pymc3.distributions.dist_math import SplineWrapper
 from scipy.interpolate import PPoly
 
-from pymc3_tf.graphs import define_functions
+from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, resident, tf_funcify
-from pymc3_tf.op import TensorFlowOp
-from pymc3_tf.program import Program, TensorSpec
+from pymc3_tf.programs.program import Program, TensorSpec
+from pymc3_tf.programs.serialized import define_functions
 
 
 @tf_funcify.register(TensorFlowOp)

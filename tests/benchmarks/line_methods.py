@@ -17,7 +17,7 @@ from model_data import TRUTH
 from tensorflow.core.protobuf import config_pb2
 from two_op_bridge import TwoOpBridge
 
-from pymc3_tf import runtime
+from pymc3_tf.runtime import functions
 
 v1 = tf.compat.v1
 
@@ -84,7 +84,7 @@ class Method:
 
     def tensorflow_calls(self):
         """Return how many times TensorFlow has been called up to now."""
-        return sum(function.calls for function in runtime.live_functions())
+        return sum(function.calls for function in functions.live_functions())
 
     def logp_and_gradient(self, point):
         """Return the value and the gradient as an array."""

@@ -1,0 +1,1 @@
+"""The op in Theano's graph that computes a program."""

@@ -1,0 +1,120 @@
+"""Entries of ``params`` and ``feed_dict``: what users give for the inputs, checked."""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import scipy.sparse
+import theano
+import theano.tensor as tt
+from theano.graph.basic import Constant, Variable
+from theano.sparse.type import SparseType
+
+from pymc3_tf.capture.keys import label_of, same_key
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+
+# What users write for ``params`` and ``feed_dict``. Not every key has a hash.
+Entries = Union[Mapping[Any, Any], Sequence[Tuple[Any, Any]]]
+
+
+class Given(NamedTuple):
+    """One entry of ``params`` or ``feed_dict``."""
+
+    key: Any
+    source: Any  # a Theano variable, or an array
+    argument: str
+
+    @property
+    def label(self) -> str:
+        """Name of the argument, or of the tensor or variable."""
+        return label_of(self.key)
+
+
+def pairs_of(entries: Optional[Entries], argument: str) -> List[Tuple[Any, Any]]:
+    """Return ``params`` or ``feed_dict`` as pairs, after checking that it is made of them."""
+    if entries is None:
+        return []
+    pairs: Any = list(entries.items()) if isinstance(entries, Mapping) else entries
+    of_pairs = isinstance(pairs, (list, tuple))
+    if not of_pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise DeclarationTypeError(
+            f"{argument} is a {type(entries).__name__}. Write a dict: "
+            f"{argument}={{tensor_or_argument_name: value}}, or a list of pairs of them."
+        )
+    # tensor.ref() is how TensorFlow 2 makes a key of a tensor.
+    pairs = [(key.deref() if hasattr(key, "deref") else key, value) for key, value in pairs]
+    for i, (key, _) in enumerate(pairs):
+        if any(same_key(key, other) for other, _ in pairs[:i]):
+            raise DeclarationError(f"{argument} has {label_of(key)!r} twice. Give it once.")
+    return pairs
+
+
+def given_by(entries: Optional[Entries], argument: str, masked: bool = False) -> List[Given]:
+    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
+
+    Masked arrays stay what they are if they are allowed.
+    """
+    return [
+        Given(
+            key,
+            native(value) if masked and np.ma.is_masked(value) else _source(value, key, argument),
+            argument,
+        )
+        for key, value in pairs_of(entries, argument)
+    ]
+
+
+def native(value: Any) -> Any:
+    """Return an array in the machine's byte order, which is all that TensorFlow and Theano know.
+
+    FITS and netCDF files are in another one. What is no such array is returned as it is.
+    """
+    dtype = getattr(value, "dtype", None)
+    if isinstance(value, (np.ndarray, np.generic)) and dtype is not None and not dtype.isnative:
+        return value.astype(dtype.newbyteorder("="))
+    return value
+
+
+def _source(value: Any, key: Any, argument: str) -> Any:
+    if isinstance(value, Constant):
+        value = value.data
+    label = label_of(key)
+    if isinstance(value, Variable) and isinstance(
+        value.type, (tt.TensorType, theano.scalar.Scalar)
+    ):
+        return value
+    if isinstance(value, Variable) or scipy.sparse.issparse(value):
+        raise DeclarationTypeError(_refusal(value, label, argument))
+    if np.ma.is_masked(value):
+        raise DeclarationError(
+            f"{argument}: {label!r} has masked entries, which only the observed value can have. "
+            "Fill them in, or make them variables of the model."
+        )
+    try:
+        array = np.asarray(value)
+        if array.dtype == object:  # a list of PyMC3 variables
+            return tt.as_tensor_variable(value)
+        if array.dtype.kind in "biuf":
+            return native(array)
+    except (TypeError, ValueError, NotImplementedError):
+        pass
+    raise DeclarationTypeError(
+        f"{argument}: {label!r} is {value!r} ({type(value).__name__}). Give a PyMC3 variable, a "
+        "Theano expression, a number or a numeric array."
+    )
+
+
+def _refusal(value: Any, label: str, argument: str) -> str:
+    if scipy.sparse.issparse(value) or isinstance(value.type, SparseType):
+        return (
+            f"{argument}: {label!r} is a sparse matrix ({type(value).__name__}), which a density "
+            "cannot be given. Give it as a dense array: x.toarray(), or theano.sparse."
+            "dense_from_sparse(x) of a Theano variable. Or feed the rows, columns and values of "
+            "its entries, and build a tf.sparse.SparseTensor of them."
+        )
+    return (
+        f"{argument}: {label!r} is a Theano variable that holds no array of numbers "
+        f"({value.type}). Give one of an array in the machine's byte order: "
+        "theano.shared(np.asarray(x, float))."
+    )

@@ -1,0 +1,135 @@
+"""Random ops of a graph -> functions of a seed, so that the graph draws the same for the same seed.
+
+TensorFlow's own seeds belong to a session, which makes its draws depend on all draws before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pymc3_tf.exceptions import UnsupportedOpError
+from pymc3_tf.programs.serialized import prune
+
+
+class _Stateless(NamedTuple):
+    """The op that draws the same from a seed."""
+
+    op: str
+    attributes: Dict[str, str]  # its name of each attribute, by the name that the other op has
+    appends: bool = False  # the shape of the draw is followed by that of the parameter
+    seed_at: int = 1
+
+
+_STATELESS = {
+    "RandomStandardNormal": _Stateless("StatelessRandomNormal", {"dtype": "dtype", "T": "T"}),
+    "RandomUniform": _Stateless("StatelessRandomUniform", {"dtype": "dtype", "T": "T"}),
+    "TruncatedNormal": _Stateless("StatelessTruncatedNormal", {"dtype": "dtype", "T": "T"}),
+    "RandomUniformInt": _Stateless("StatelessRandomUniformInt", {"Tout": "dtype", "T": "T"}),
+    "RandomGamma": _Stateless("StatelessRandomGammaV2", {"T": "dtype", "S": "T"}, True),
+    "RandomPoissonV2": _Stateless(
+        "StatelessRandomPoisson", {"R": "Rtype", "dtype": "dtype", "S": "T"}, True
+    ),
+    "Multinomial": _Stateless(
+        "StatelessMultinomial", {"T": "T", "output_dtype": "output_dtype"}, False, 2
+    ),
+}
+
+
+def seed_random_ops(
+    graph_def: Any, graph: tf.Graph, roots: Sequence[str], inputs: Sequence[str]
+) -> str:
+    """Give each random op a seed of its own, all of them made of one new input.
+
+    Parameters
+    ----------
+    graph_def : tf.compat.v1.GraphDef
+        Changed in place.
+    graph : tf.Graph
+        The graph that it came from, where loops can still be told apart.
+    roots, inputs : sequence of str
+        Tensors to compute, and tensors to keep whether they are needed or not.
+
+    Returns
+    -------
+    str
+        The tensor of the seed: two numbers of int32.
+    """
+    prune(graph_def, [*roots, *inputs])
+    random = [n for n in graph_def.node if n.op in _STATELESS and not _in_loop(graph, n.name)]
+    if not random:
+        raise UnsupportedOpError(
+            "random has no random op outside of loops and functions, so that all draws would be "
+            "the same. Build it from tf.random.normal, uniform, truncated_normal, gamma, poisson "
+            "or categorical, or give a function of NumPy instead."
+        )
+    seed = graph_def.node.add(name="pymc3_tf_seed", op="Placeholder")
+    seed.attr["dtype"].type = tf.int32.as_datatype_enum
+    seed.attr["shape"].shape.CopyFrom(tf.TensorShape([2]).as_proto())
+    for i, node in enumerate(random):
+        own = _add(
+            graph_def, f"{node.name}/seed", "AddV2", [seed.name, _offset(graph_def, node, i)]
+        )
+        own.attr["T"].type = tf.int32.as_datatype_enum
+        _replace(graph_def, node, own.name)
+    return f"{seed.name}:0"
+
+
+def _in_loop(graph: tf.Graph, name: str) -> bool:
+    context = graph.get_operation_by_name(name)._get_control_flow_context()
+    while context is not None:
+        if context.IsWhileContext():
+            return True
+        context = context.outer_context
+    return False
+
+
+def _replace(graph_def: Any, node: Any, seed: str) -> None:
+    stateless = _STATELESS[node.op]
+    if stateless.appends:
+        node.input[0] = _whole_shape(graph_def, node)
+    data = [i for i in node.input if not i.startswith("^")]
+    control = node.input[len(data) :]
+    data.insert(stateless.seed_at, seed)
+    del node.input[:]
+    node.input.extend([*data, *control])
+    old = dict(node.attr.items())
+    for name in list(node.attr):
+        del node.attr[name]
+    for name, new in stateless.attributes.items():
+        node.attr[new].CopyFrom(old[name])
+    node.attr["Tseed"].type = tf.int32.as_datatype_enum
+    node.op = stateless.op
+
+
+def _offset(graph_def: Any, node: Any, i: int) -> str:
+    return _constant(graph_def, f"{node.name}/offset", np.array([i, 0], np.int32))
+
+
+def _whole_shape(graph_def: Any, node: Any) -> str:
+    dtype = node.attr["S"].type
+    parameter = [a for a in ("T", "R") if a in node.attr][-1]
+    shape = _add(graph_def, f"{node.name}/shape", "Shape", [node.input[1]])
+    shape.attr["T"].type = node.attr[parameter].type
+    shape.attr["out_type"].type = dtype
+    axis = _constant(graph_def, f"{node.name}/axis", np.int32(0))
+    inputs = [node.input[0], shape.name, axis]
+    whole = _add(graph_def, f"{node.name}/whole", "ConcatV2", inputs)
+    whole.attr["N"].i = 2
+    whole.attr["T"].type = dtype
+    whole.attr["Tidx"].type = tf.int32.as_datatype_enum
+    return whole.name
+
+
+def _constant(graph_def: Any, name: str, value: Any) -> str:
+    node = _add(graph_def, name, "Const", [])
+    proto = tf.make_tensor_proto(value)
+    node.attr["dtype"].type = proto.dtype
+    node.attr["value"].tensor.CopyFrom(proto)
+    return node.name
+
+
+def _add(graph_def: Any, name: str, op: str, inputs: Sequence[str]) -> Any:
+    return graph_def.node.add(name=f"{name}_of_pymc3_tf", op=op, input=inputs)

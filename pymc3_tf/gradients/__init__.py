@@ -1,0 +1,1 @@
+"""Whether TensorFlow's gradient of a program is there, and right."""

@@ -1,0 +1,1 @@
+"""What stands in a PyMC3 model, and what follows it: densities, predictions, InferenceData."""

@@ -1,0 +1,1 @@
+"""NUTS for one log density in TensorFlow, as one program that XLA compiles."""

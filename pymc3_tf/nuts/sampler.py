@@ -1,0 +1,458 @@
+"""The No-U-Turn sampler of TensorFlow Probability, compiled by XLA together with a log density.
+
+One program serves warmup and sampling: what differs between them are numbers that it is given. It
+makes some draws from where a chain stands and hands back where the chain stands then. Who calls it,
+how often and with which numbers is in ``chains``; nothing here knows of PyMC3.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from pymc3_tf.nuts import factorizations, trees
+from pymc3_tf.programs import grappler
+from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
+
+# Size of what one call can return, in numbers: large enough for calls to be rare.
+_BUFFER_NUMBERS = 1 << 17
+_BUFFER_DRAWS = 1 << 12
+
+# What a draw has besides its position, in the order of the columns that the program returns.
+COLUMNS = ("lp", "energy", "acceptance_rate", "step_size", "n_steps", "diverging")
+
+
+def tensorflow_probability() -> Any:
+    """Import TensorFlow Probability, which is an extra.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed, or not the one for the installed TensorFlow.
+    """
+    try:
+        import tensorflow_probability
+    except ImportError as error:
+        raise ImportError(
+            "sampling with XLA needs the TensorFlow Probability that goes with TensorFlow "
+            f'{tf.__version__}: pip install "pymc3-tf[tfp]" ({error})'
+        ) from error
+    return tensorflow_probability
+
+
+class State(NamedTuple):
+    """Where a chain (or a batch of chains, with a leading axis) stands.
+
+    Parameters
+    ----------
+    position : array of float64, shape (n,)
+    lp : array of float64, shape ()
+        Log density at the position.
+    gradient : array of float64, shape (n,)
+        Its gradient.
+    averaging : array of float64, shape (4,)
+        What dual averaging remembers: the step size, the sum of the differences between target
+        and actual acceptance, the averaged log step size, and the value towards which the log step
+        size is shrunk.
+    """
+
+    position: Any
+    lp: Any
+    gradient: Any
+    averaging: Any
+
+
+class Control(NamedTuple):
+    """What one call is to do.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first draw, counted from the start of the chain; together with the seed it
+        decides all random numbers.
+    number : int
+        How many draws to make at most.
+    leapfrogs : int
+        How many leapfrog steps to begin the last draw within.
+    step : int
+        Draws that were made since the adaptation of the step size started.
+    adaptation : int
+        Draws of this adaptation in all; zero for a step size that stays as it is.
+    """
+
+    first: int
+    number: int
+    leapfrogs: int
+    step: int
+    adaptation: int
+
+
+class _Momentum:
+    """Momenta for a metric that is given by a factor of the covariance of the positions.
+
+    TensorFlow Probability's own distributions do the same; without their constants the energy is
+    the one that PyMC3 and Stan report, and without their layers a program compiles faster.
+    """
+
+    dtype = [tf.float64]
+
+    def __init__(self, factor: tf.Tensor, batch: Sequence[int], dense: bool) -> None:
+        self.factor = factor
+        self.shape = [*batch, factor.shape[-1]]
+        self.dense = dense
+
+    def sample(self, seed: tf.Tensor) -> List[tf.Tensor]:
+        white = tf.random.stateless_normal(self.shape, seed, dtype=tf.float64)
+        if not self.dense:
+            return [white / self.factor]
+        return [tf.linalg.triangular_solve(self.factor, white[..., None], adjoint=True)[..., 0]]
+
+    def log_prob(self, momentum: Any) -> tf.Tensor:
+        (momentum,) = tf.nest.flatten(momentum)
+        if self.dense:
+            white = tf.linalg.matvec(self.factor, momentum, transpose_a=True)
+        else:
+            white = self.factor * momentum
+        return -0.5 * tf.reduce_sum(tf.square(white), axis=-1)
+
+
+def _value_and_gradient(
+    logp: Callable[..., tf.Tensor], batch: bool, position: tf.Tensor, *data: tf.Tensor
+) -> Any:
+    def of_one(position: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(position)
+            value = tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
+        return value, tape.gradient(value, position, unconnected_gradients="zero")
+
+    if not batch:
+        return of_one(position)
+    # The tape is inside: what is vectorized are plain ops, without the gradients of their own that
+    # functions and ops of the density may have.
+    try:
+        return tf.vectorized_map(of_one, position)
+    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
+        # Loops of programs, and some ops, have no form for many chains: one after the other.
+        signature = tf.TensorSpec([], tf.float64), tf.TensorSpec(position.shape[1:], tf.float64)
+        return tf.map_fn(of_one, position, fn_output_signature=signature)
+
+
+def _inline(function: Any) -> Callable[..., Any]:
+    """Return a concrete function as one that adds its ops to the current graph, without calls.
+
+    Between the function that TensorFlow makes of the value and the one that it makes of the
+    gradient pass not only numbers but also permutations and the like, which XLA wants to know. Not
+    seeing where they come from, it takes all that goes into the call for constants, and compiles
+    the program anew whenever the metric or the data change.
+    """
+    graph_def = function.graph.as_graph_def()
+    for marked in [*graph_def.library.function, *every_node(graph_def)]:
+        # Of these marks the first two forbid inlining, and the last one breaks up loops.
+        for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
+            marked.attr.pop(mark, None)
+    inputs = [tensor.op.name for tensor in function.inputs]
+    outputs = [tensor.name for tensor in function.outputs]
+    graph_def = grappler.optimize(graph_def, [*inputs, *outputs], ["function"])
+    name_functions(graph_def)
+    define_functions(graph_def)
+    functions = factorizations.substitute(graph_def)
+    # Placeholders are left out, since XLA cannot compile them even where they stand unused.
+    nodes = [node for node in graph_def.node if node.name not in inputs]
+    for node in nodes:
+        node.attr.pop("_class", None)  # may say to be placed beside a placeholder
+        kept = [name for name in node.input if name.lstrip("^") not in inputs or name[0] != "^"]
+        node.input[:] = kept
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+    used = {name.split(":")[0] for node in nodes for name in node.input}
+
+    def build(*tensors: tf.Tensor) -> Any:
+        assert functions is not None  # and through this mention they live as long as `build`
+        given = zip(inputs, [*tensors, *function.captured_inputs])
+        return tf.import_graph_def(
+            graph_def,
+            # An identity brings the tensor into the current graph, from those around it.
+            input_map={name: tf.identity(tensor) for name, tensor in given if name in used},
+            return_elements=outputs,
+            name="density",
+        )
+
+    return build
+
+
+class Block(NamedTuple):
+    """What one call returns: draws, and the state after the last of them.
+
+    Parameters
+    ----------
+    draws : array of float64, shape (draws, n + 6), or (draws, chains, n + 6)
+        The positions, followed by ``COLUMNS``.
+    state : State
+    """
+
+    draws: np.ndarray
+    state: State
+
+
+class Program:
+    """A log density and the sampler of it, ready to be called from any number of threads.
+
+    Parameters
+    ----------
+    logp : callable
+        Function of TensorFlow ops: ``logp(position, *data)`` takes a float64 tensor of shape (n,)
+        and returns a scalar.
+    size : int
+        The number n.
+    data : sequence of tf.TensorSpec
+        What else ``logp`` takes.
+    chains : int
+        Make a program of a batch of so many chains; zero for a program of one chain at a time.
+        Where an op has no form for a batch, such as a loop, chains are evaluated one by one.
+    max_treedepth : int
+        A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
+    dense : bool
+        The metric is a dense matrix, not a diagonal one.
+    jit_compile : bool
+        Compile with XLA.
+    """
+
+    def __init__(
+        self,
+        logp: Callable[..., tf.Tensor],
+        size: int,
+        data: Sequence[tf.TensorSpec] = (),
+        *,
+        chains: int = 0,
+        max_treedepth: int = 10,
+        dense: bool = False,
+        jit_compile: bool = True,
+    ) -> None:
+        self.size = size
+        self.batch = [chains] if chains else []
+        self.dense = dense
+        self.max_treedepth = max_treedepth
+        self.rows = _BUFFER_NUMBERS // (max(chains, 1) * (size + len(COLUMNS)))
+        self.rows = int(np.clip(self.rows, 8, _BUFFER_DRAWS))
+        vector = tf.TensorSpec([*self.batch, size], tf.float64)
+        scalar = tf.TensorSpec(self.batch, tf.float64)
+        averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
+        factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
+        self._value_and_gradient = _inline(
+            tf.function(
+                functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
+            ).get_concrete_function(vector, *data)
+        )
+        # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
+        # index, and take no time to compile.
+        self._evaluate = tf.function(
+            self._value_and_gradient, autograph=False
+        ).get_concrete_function(vector, *data)
+        self._evaluate_one = (
+            tf.function(functools.partial(_value_and_gradient, logp, False), autograph=False)
+            if chains
+            else self._evaluate
+        )
+        self._draw = tf.function(
+            self._make_draws, autograph=False, jit_compile=jit_compile
+        ).get_concrete_function(
+            vector,
+            scalar,
+            vector,
+            averaging,
+            factor,
+            tf.TensorSpec([], tf.float64),
+            tf.TensorSpec([2], tf.int32),
+            tf.TensorSpec([len(Control._fields)], tf.int32),
+            *data,
+        )
+
+    def evaluate(self, position: np.ndarray, data: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the log density and its gradient, of a batch if the program is one of a batch.
+
+        Raises
+        ------
+        tf.errors.OpError
+            If an op fails. XLA, which is not used here, would go on with some number.
+        """
+        lp, gradient = self._evaluate(tf.constant(position), *data)
+        return lp.numpy(), gradient.numpy()
+
+    def evaluate_each(
+        self, positions: np.ndarray, data: Sequence[Any]
+    ) -> Tuple[np.ndarray, np.ndarray, List[Optional[tf.errors.OpError]]]:
+        """Return the log density and its gradient at positions, some of which may fail.
+
+        Parameters
+        ----------
+        positions : array, shape (rows, n)
+            Of a program of a batch: at most as many rows as that has.
+        data : sequence of tf.Tensor
+
+        Returns
+        -------
+        lp : array, shape (rows,)
+            NaN where TensorFlow failed.
+        gradient : array, shape (rows, n)
+        errors : list
+            The error of each row, or None.
+        """
+        rows = len(positions)
+        if self.batch:
+            try:
+                filled = np.resize(positions, [*self.batch, self.size])
+                lp, gradient = self.evaluate(filled, data)
+                return lp[:rows], gradient[:rows], [None] * rows
+            except tf.errors.OpError:
+                pass  # which of them it was is found one by one
+        values = np.full(rows, np.nan)
+        gradients = np.full((rows, self.size), np.nan)
+        errors: List[Optional[tf.errors.OpError]] = [None] * rows
+        for i, position in enumerate(positions):
+            try:
+                lp, gradient = self._evaluate_one(tf.constant(position), *data)
+                values[i], gradients[i] = lp.numpy(), gradient.numpy()
+            except tf.errors.OpError as error:
+                errors[i] = error
+        return values, gradients, errors
+
+    def draw(
+        self,
+        state: State,
+        factor: Any,
+        target_accept: float,
+        seed: Any,
+        control: Control,
+        data: Sequence[Any],
+    ) -> Block:
+        """Make draws.
+
+        Parameters
+        ----------
+        state : State
+        factor : array of float64, shape (n,) or, if dense, (n, n)
+            Standard deviations of the positions, or the Cholesky factor of their covariance.
+        target_accept : float
+        seed : array of int32, shape (2,)
+        control : Control
+        data : sequence of tf.Tensor
+        """
+        draws, number, *after = self._draw(
+            *state,
+            factor,
+            target_accept,
+            seed,
+            tf.constant(control, tf.int32),
+            *data,
+        )
+        # A copy of what was drawn; with a view of it the whole buffer would stay.
+        return Block(np.asarray(draws)[: int(number)].copy(), State(*after))
+
+    def _log_density(self, data: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+        @tf.custom_gradient
+        def logp(position: tf.Tensor) -> Any:
+            value, gradient = self._value_and_gradient(position, *data)
+            return value, lambda upstream: upstream[..., None] * gradient
+
+        return logp
+
+    def _kernel(self, logp: Any, step_size: Any, target_accept: Any, adaptation: Any) -> Any:
+        tfp = tensorflow_probability()
+        return tfp.mcmc.DualAveragingStepSizeAdaptation(
+            trees.deep(tfp.experimental.mcmc.PreconditionedNoUTurnSampler)(
+                logp, step_size, max_tree_depth=self.max_treedepth
+            ),
+            num_adaptation_steps=adaptation,
+            target_accept_prob=target_accept,
+        )
+
+    def _make_draws(
+        self,
+        position: tf.Tensor,
+        lp: tf.Tensor,
+        gradient: tf.Tensor,
+        averaging: tf.Tensor,
+        factor: tf.Tensor,
+        target_accept: tf.Tensor,
+        seed: tf.Tensor,
+        control: tf.Tensor,
+        *data: tf.Tensor,
+    ) -> Any:
+        plan = Control(*tf.unstack(control))
+        step_size, log_average, log_shrinkage_target = (averaging[..., i, None] for i in (0, 2, 3))
+        arguments = step_size, target_accept, plan.adaptation
+        # The results of a density that costs nothing have the right form; their values are ours.
+        results = self._kernel(lambda x: tf.reduce_sum(x, -1), *arguments).bootstrap_results(
+            position
+        )
+        results = results._replace(
+            log_shrinkage_target=[log_shrinkage_target],
+            # Only here: kernels that wrap the sampler make it again without its momenta.
+            inner_results=results.inner_results._replace(
+                momentum_distribution=_Momentum(factor, self.batch, self.dense)
+            ),
+        )
+        kernel = self._kernel(self._log_density(data), *arguments)
+        width = self.size + len(COLUMNS)
+
+        def more(i: Any, leapfrogs: Any, *_: Any) -> Any:
+            return (i < plan.number) & (leapfrogs < plan.leapfrogs)
+
+        def draw(
+            i: Any,
+            leapfrogs: Any,
+            draws: Any,
+            position: Any,
+            lp: Any,
+            gradient: Any,
+            step_size: Any,
+            error_sum: Any,
+            log_average: Any,
+        ) -> Any:
+            # Only what changes is carried by the loop.
+            before = results._replace(
+                inner_results=results.inner_results._replace(
+                    target_log_prob=lp, grads_target_log_prob=[gradient]
+                ),
+                step=plan.step + i,
+                new_step_size=step_size,
+                error_sum=[error_sum],
+                log_averaging_step=[log_average],
+            )
+            draw_seed = tf.random.experimental.stateless_fold_in(seed, plan.first + i)
+            position, after = kernel.one_step(position, before, seed=draw_seed)
+            made = after.inner_results
+            columns: Dict[str, Any] = {
+                "lp": made.target_log_prob,
+                "energy": -made.energy,
+                "acceptance_rate": tf.exp(made.log_accept_ratio),
+                "step_size": tf.squeeze(made.step_size, -1),
+                "n_steps": made.leapfrogs_taken,
+                "diverging": made.has_divergence,
+            }
+            stats = [tf.cast(columns[name], tf.float64) for name in COLUMNS]
+            row = tf.concat([position, tf.stack(stats, axis=-1)], axis=-1)
+            return (
+                i + 1,
+                leapfrogs + tf.reduce_max(made.leapfrogs_taken),
+                draws.write(i, row),
+                position,
+                made.target_log_prob,
+                made.grads_target_log_prob[0],
+                after.new_step_size,
+                after.error_sum[0],
+                after.log_averaging_step[0],
+            )
+
+        draws = tf.TensorArray(tf.float64, self.rows, element_shape=[*self.batch, width])
+        start = (0, 0, draws, position, lp, gradient, step_size, averaging[..., 1], log_average)
+        number, _, draws, position, lp, gradient, step_size, error_sum, log_average = tf.while_loop(
+            more, draw, start
+        )
+        averaging = tf.concat(
+            [step_size, error_sum[..., None], log_average, log_shrinkage_target], axis=-1
+        )
+        return draws.stack(), number, position, lp, gradient, averaging

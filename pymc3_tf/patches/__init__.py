@@ -1,0 +1,14 @@
+"""What is mended in other libraries, a module for each thing.
+
+`theano_import` is installed by being imported, before anything imports Theano. The others are in
+the list here.
+"""
+
+
+def install() -> None:
+    """Install all patches. Installing them again changes nothing."""
+    # Not above: they import Theano.
+    from pymc3_tf.patches import arviz_converter, pymc3_minibatch, pymc3_reports, theano_memory
+
+    for patch in (theano_memory, arviz_converter, pymc3_minibatch, pymc3_reports):
+        patch.install()

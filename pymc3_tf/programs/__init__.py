@@ -1,0 +1,1 @@
+"""Programs: frozen TensorFlow computations. It knows TensorFlow only."""

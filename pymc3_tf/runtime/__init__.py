@@ -1,0 +1,1 @@
+"""Runs programs in this process: sessions, forks, devices. It knows TensorFlow only."""

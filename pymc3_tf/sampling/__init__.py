@@ -1,0 +1,1 @@
+"""`pymc3_tf.sample`: whole models under XLA."""

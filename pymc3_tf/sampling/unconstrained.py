@@ -1,0 +1,307 @@
+"""A PyMC3 model as TensorFlow functions of one unconstrained vector.
+
+The log density is what a sampler needs; the values of the model's variables and the log likelihood
+are what its draws are turned into.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import pymc3 as pm
+import tensorflow as tf
+import theano
+from cachetools import LRUCache
+from pymc3.util import get_untransformed_name, is_transformed_name
+from theano.graph.basic import graph_inputs
+
+from pymc3_tf.bridge.op import tensorflow_ops
+from pymc3_tf.bridge.stacks import evaluate_draws
+from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
+from pymc3_tf.linker import Linked, link
+from pymc3_tf.model.inference_data import without_missing
+
+# For so many choices of what to compute, and of shapes of data, what was traced is kept.
+_PROGRAMS = 8
+# Numbers that one batch of draws may make: about 8 MB, which stay in the cache.
+_BATCH_NUMBERS = 1 << 20
+
+
+class UnconstrainedModel:
+    """The free variables of a model, transformed, flattened and joined to a vector.
+
+    Parameters
+    ----------
+    model : pymc3.Model
+        All of its free variables have to be continuous.
+
+    Attributes
+    ----------
+    size : int
+        Length of the vector.
+    variables : list of str
+        Names of the variables that have values.
+    """
+
+    def __init__(self, model: pm.Model) -> None:
+        discrete = [v.name for v in model.vars if v.dtype not in ("float32", "float64")]
+        if discrete:
+            raise DiscreteVariableError(
+                f"the free variables {', '.join(map(repr, discrete))} are discrete, and NUTS moves "
+                "along gradients. Use pm.sample(), which takes another step method for them, or "
+                "sum them out of the model."
+            )
+        self._names = [v.name for v in model.vars]
+        test_point = model.test_point  # a property that computes it
+        self._shapes = [test_point[name].shape for name in self._names]
+        self._dtypes = [v.dtype for v in model.vars]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        self.size = sum(self._sizes)
+        self._variables = list(model.unobserved_RVs)
+        self.variables = [v.name for v in self._variables]
+        self._observed = list(model.observed_RVs)
+        self._inputs = list(model.vars)
+        self._potentials = list(model.potentials)
+        self._deterministics = list(model.deterministics)
+        # Test values have been computed already, and these would be compiled.
+        with theano.config.change_flags(compute_test_value="off"):
+            logpt = model.logpt
+        self._log_density = link([logpt], self._inputs)
+        self._linked: LRUCache[Any, Linked] = LRUCache(_PROGRAMS)
+        self._batches: LRUCache[Any, _Batch] = LRUCache(_PROGRAMS)
+
+    @property
+    def data(self) -> List[np.ndarray]:
+        """What `log_density` takes besides the position, as ``pm.set_data`` left it."""
+        return self._log_density.data
+
+    def log_density(self, position: tf.Tensor, *data: tf.Tensor) -> tf.Tensor:
+        """Return the log density of the model, Jacobian determinants included.
+
+        Parameters
+        ----------
+        position : tf.Tensor of float64, shape (size,)
+        *data : tf.Tensor
+            One for each array of `data`.
+        """
+        return self._log_density(*self._split(position), data=data)[0]
+
+    def vector(self, point: Dict[str, Any]) -> np.ndarray:
+        """Return the position of a point of the model."""
+        return np.concatenate([np.ravel(point[name]) for name in self._names]).astype(float)
+
+    def point(self, position: np.ndarray) -> Dict[str, np.ndarray]:
+        """Return the point of the model at a position."""
+        parts = np.split(position, np.cumsum(self._sizes)[:-1])
+        return {
+            name: part.reshape(shape).astype(dtype)
+            for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes)
+        }
+
+    def values(
+        self, positions: np.ndarray, names: Optional[Sequence[str]] = None
+    ) -> Dict[str, np.ndarray]:
+        """Return the values of the model's variables, on the unconstrained scale too.
+
+        Parameters
+        ----------
+        positions : array, shape (..., size)
+        names : sequence of str, optional
+            Default: all variables.
+
+        Returns
+        -------
+        dict of str to array
+            By name, with the leading dimensions of `positions`.
+
+        Raises
+        ------
+        pymc3_tf.exceptions.EvaluationError
+            If TensorFlow fails at one of the positions.
+        """
+        inputs = set(self._inputs)
+        wanted = [v for v in self._variables if names is None or v.name in names]
+        found = self._over(positions, {v.name: v for v in wanted if v not in inputs})
+        found.update(self._free(positions))
+        return {v.name: found[v.name] for v in wanted}
+
+    def _free(self, positions: np.ndarray) -> Iterator[Tuple[str, np.ndarray]]:
+        """Yield the values of the free variables, which are parts of the positions."""
+        parts = np.split(positions, np.cumsum(self._sizes)[:-1], axis=-1)
+        for name, part, shape, dtype in zip(self._names, parts, self._shapes, self._dtypes):
+            yield name, part.reshape(positions.shape[:-1] + shape).astype(dtype)
+
+    def log_likelihood(self, positions: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """Return the pointwise log likelihood of observed variables, as `values` does.
+
+        Where a TFDensity fails or is not a number, it is what ``logp_elemwise`` gives: -inf, or
+        with ``errors="raise"`` an error.
+        """
+        observed = {v.name: v for v in self._observed if v.name in names}
+        graphs = {name: v.logp_elemwiset for name, v in observed.items()}
+        try:
+            found = self._over(positions, graphs)
+        except EvaluationError:
+            if len(graphs) > 1:
+                each = [self.log_likelihood(positions, [name]) for name in graphs]
+                return {name: array for one in each for name, array in one.items()}
+            ((name, logp),) = graphs.items()
+            if not _is_guarded(logp):
+                raise
+            found = {name: self._by_pymc3(positions, logp)}
+        for name, array in found.items():
+            bad = _has_nan(array, positions.ndim - 1)
+            if bad.any() and _is_guarded(graphs[name]):
+                array[bad] = self._by_pymc3(positions[bad], graphs[name])
+        return {name: without_missing(observed[name], array) for name, array in found.items()}
+
+    def _by_pymc3(self, positions: np.ndarray, output: Any) -> np.ndarray:
+        """Evaluate by Theano and PyMC3's own programs, which know what stands for a failure."""
+        rows = positions.reshape(-1, self.size)
+        parts = np.split(rows, np.cumsum(self._sizes)[:-1], axis=1)
+        draws = {
+            x: part.reshape(len(rows), *shape)
+            for x, part, shape in zip(self._inputs, parts, self._shapes)
+        }
+        needed = set(graph_inputs([output]))
+        draws = {x: array for x, array in draws.items() if x in needed}
+        (array,) = evaluate_draws([output], draws, len(rows))
+        return array.reshape(positions.shape[:-1] + array.shape[1:])
+
+    def terms(self) -> Iterator[Tuple[str, Any]]:
+        """Yield what is computed for each variable of the model, by name: its log density, too."""
+        observed = {v.name for v in self._observed}
+        for variable in [*self._inputs, *self._observed]:
+            name = variable.name
+            plain = get_untransformed_name(name) if is_transformed_name(name) else name
+            yield (name if name in observed else plain), variable.logpt
+        for variable in [*self._potentials, *self._deterministics]:
+            yield variable.name, variable
+
+    def evaluate(self, output: Any, position: np.ndarray) -> None:
+        """Evaluate a Theano variable and its gradient, op by op.
+
+        Raises
+        ------
+        tf.errors.OpError
+            If an op fails.
+        """
+        linked = link([output], self._inputs)
+        data = [tf.constant(array) for array in linked.data]
+        vector = tf.constant(position)
+        with tf.GradientTape() as tape:
+            tape.watch(vector)
+            (value,) = linked(*self._split(vector), data=data)
+        if value.dtype.is_floating:
+            tape.gradient(value, vector)
+
+    def _over(self, positions: np.ndarray, graphs: Dict[str, Any]) -> Dict[str, np.ndarray]:
+        if not graphs:
+            return {}
+        outputs = tuple(graphs.values())
+        if outputs not in self._linked:
+            self._linked[outputs] = link(list(outputs), self._inputs)
+        linked = self._linked[outputs]
+        # Shapes that are known while tracing become constants of what is traced.
+        key = outputs, tuple(array.shape for array in linked.data)
+        if key not in self._batches:
+            self._batches[key] = _Batch(linked, self._split, self.size)
+        rows = positions.reshape(-1, self.size)
+        leading = positions.shape[:-1]
+        try:
+            arrays = self._batches[key](rows)
+        except tf.errors.OpError as error:
+            raise EvaluationError(
+                f"TensorFlow failed where it computes {', '.join(map(repr, graphs))} from the "
+                f"draws: {message(error)} Leave out what fails, or use pm.sample()."
+            ) from error
+        return {n: array.reshape(leading + array.shape[1:]) for n, array in zip(graphs, arrays)}
+
+    def _split(self, position: tf.Tensor) -> List[tf.Tensor]:
+        # Neighbouring scalars are one part: a model can have hundreds of them.
+        runs = [
+            (scalar, list(run))
+            for scalar, run in itertools.groupby(self._shapes, lambda shape: shape == ())
+        ]
+        sizes: List[int] = []
+        for scalar, run in runs:
+            sizes += [len(run)] if scalar else [int(np.prod(shape)) for shape in run]
+        parts = iter(tf.split(position, sizes) if len(sizes) > 1 else [position])
+        tensors: List[tf.Tensor] = []
+        for scalar, run in runs:
+            if scalar:
+                tensors += tf.unstack(next(parts), len(run))
+            else:
+                tensors += [tf.reshape(next(parts), shape) for shape in run]
+        return [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, self._dtypes)]
+
+
+def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:
+    """Say by the leading dimensions where an array has NaN, or infinities of both signs."""
+    with np.errstate(invalid="ignore"):
+        return np.isnan(array.sum(axis=tuple(range(leading, array.ndim))))
+
+
+def _is_guarded(output: Any) -> bool:
+    """Whether there is a density that says what stands for it where it fails."""
+    outputs = [spec for op in tensorflow_ops(output) for spec in op.program.outputs]
+    return any(spec.fallback is not None for spec in outputs)
+
+
+@contextlib.contextmanager
+def _without_errors_logged() -> Iterator[None]:
+    # TensorFlow logs pages about what it cannot vectorize.
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Batch:
+    """A linked graph, evaluated at many positions in one call."""
+
+    def __init__(self, linked: Linked, split: Any, size: int) -> None:
+        self._linked = linked
+
+        def trace(over: Callable[..., Any]) -> Any:
+            def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
+                return over(lambda x: tuple(linked(*split(x), data=data)), positions)
+
+            # Traced once, for any number of positions.
+            return tf.function(many, autograph=False).get_concrete_function(
+                tf.TensorSpec([None, size], tf.float64),
+                *[tf.TensorSpec(array.shape, array.dtype) for array in linked.data],
+            )
+
+        try:
+            with _without_errors_logged():
+                self._many = trace(tf.vectorized_map)
+        except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
+            # Not every op can be vectorized.
+            dtypes = tuple(output.dtype for output in linked.graph.outputs)
+            self._many = trace(functools.partial(tf.map_fn, fn_output_signature=dtypes))
+
+    def __call__(self, positions: np.ndarray) -> List[np.ndarray]:
+        """Return the values of each output, of all positions."""
+        data = [tf.constant(array) for array in self._linked.data]
+
+        def values(some: np.ndarray) -> List[np.ndarray]:
+            return [y.numpy() for y in self._many(tf.constant(some), *data)]
+
+        first = values(positions[:1])
+        numbers = sum(y.size for y in first) + positions.shape[1]
+        step = max(_BATCH_NUMBERS // numbers, 1)
+        # Into place at once: the memory of large results is dear to get a second time.
+        results = [np.empty((len(positions), *y.shape[1:]), y.dtype) for y in first]
+        for i in range(0, len(positions), step):
+            for result, part in zip(results, values(positions[i : i + step])):
+                result[i : i + step] = part
+        return results
