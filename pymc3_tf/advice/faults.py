@@ -7,6 +7,7 @@ on it in many ways, none of which says what is wrong.
 from __future__ import annotations
 
 import builtins
+import collections
 import linecache
 import re
 import sysconfig
@@ -16,8 +17,6 @@ from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
 import numpy as np
 import scipy.special
 import tensorflow as tf
-import theano
-from theano.graph.basic import Variable
 
 from pymc3_tf.advice.counterparts import function_text, method_text
 
@@ -33,6 +32,8 @@ _LIBRARIES = {
     "autograd": "autograd",
 }  # fmt: skip
 _TENSORFLOW = {"tensorflow", "tensorflow_probability", "keras", "tf_keras", "pymc3_tf"}
+# By name: capturing knows nothing of Theano.
+_VARIABLE = ("theano.graph.basic", "Variable")
 _GENERATED = "__autograph_generated_file"
 
 
@@ -166,7 +167,7 @@ def advice_on(
 
 def result_text(output: Any) -> str:
     """Return what to do about something that a function returned and that is no tensor."""
-    if isinstance(output, Variable):
+    if _is_theanos(output):
         return _on_variable([(output.name or "x", output)])
     return (
         "Compute with TensorFlow ops (tf.math, tf.linalg, ...) instead of NumPy or Python numbers."
@@ -188,7 +189,7 @@ def _objects(place: Place) -> Iterator[Tuple[str, Any]]:
         found, path = place.names[first], first
         try:
             for part in rest:
-                if isinstance(found, Variable):
+                if _is_theanos(found):
                     break
                 found, path = getattr(found, part), f"{path}.{part}"
         except Exception:  # of the user's own properties
@@ -206,8 +207,13 @@ def _objects(place: Place) -> Iterator[Tuple[str, Any]]:
 
 def _closed_over(place: Place) -> Iterator[Tuple[str, Any]]:
     for name in (*place.code.co_freevars, *place.code.co_names):
-        if isinstance(place.names.get(name), Variable):
+        if _is_theanos(place.names.get(name)):
             yield name, place.names[name]
+
+
+def _is_theanos(x: Any) -> bool:
+    """Whether something is a variable of Theano, as those of PyMC3 are."""
+    return any((c.__module__, c.__name__) == _VARIABLE for c in type(x).__mro__)
 
 
 def _root(module: Any) -> str:
@@ -253,7 +259,7 @@ def _variable_in(x: Any) -> Any:
     if isinstance(x, np.ndarray) and x.dtype == object:
         x = x.ravel().tolist()
     parts = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else [x]
-    return next((part for part in parts if isinstance(part, Variable)), None)
+    return next((part for part in parts if _is_theanos(part)), None)
 
 
 def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> str:
@@ -354,7 +360,8 @@ def _on_dtypes(
         )
     if "parameter 'indices'" in error or not _DTYPES.search(error):
         return ""
-    floating = theano.config.floatX
+    dtypes = collections.Counter(dtype for _, dtype in inputs if dtype.startswith("float"))
+    floating = dtypes.most_common(1)[0][0] if dtypes else "float64"
     texts = [f"TensorFlow does not mix dtypes, and parameters and the value arrive in {floating}."]
     integers = [name for name, dtype in inputs if np.dtype(dtype).kind in "iu"]
     others = [

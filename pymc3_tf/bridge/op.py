@@ -13,8 +13,9 @@ import tensorflow as tf
 import theano
 import theano.tensor as tt
 from theano.compile.ops import Shape_i
+from theano.compile.sharedvalue import SharedVariable
 from theano.gradient import DisconnectedType
-from theano.graph.basic import Apply, Constant, Variable, ancestors
+from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs
 
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native
 from pymc3_tf.capture.capture import Input, capture
@@ -27,8 +28,8 @@ from pymc3_tf.programs.serialized import static_shape
 from pymc3_tf.runtime import failures, functions
 from pymc3_tf.runtime.devices import checked_device
 
-# What is done once an op is applied: with its program, its inputs and its outputs.
-Check = Optional[Callable[[Program, Sequence[Any], Sequence[Any]], None]]
+# What is done once an op is applied: with its program, and what that is applied to.
+Check = Optional[Callable[[Program, numerical.At], None]]
 
 
 class TensorFlowOp(theano.graph.op.Op):
@@ -143,7 +144,7 @@ class TensorFlowOp(theano.graph.op.Op):
             variables = super().__call__(*inputs, **kwargs)
         if self._check is not None:
             node = as_list(variables)[0].owner
-            self._check(self.program, node.inputs, node.outputs)
+            self._check(self.program, _place(self.program, node))
         return tf.nest.pack_sequence_as(self._structure, as_list(variables))
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -233,6 +234,22 @@ def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:
         spec.node: x.data for spec, x in zip(program.inputs, inputs) if isinstance(x, Constant)
     }
     return program.bind(constants)
+
+
+def _place(program: Program, node: Apply) -> numerical.At:
+    """Return which inputs of a node are no data, and its test values if it has them all."""
+    free = [i for i, x in enumerate(node.inputs) if _is_free(x)]
+    values: List[Any] = [getattr(x.tag, "test_value", None) for x in node.inputs]
+    results: List[Any] = [getattr(y.tag, "test_value", None) for y in node.outputs]
+    if any(value is None for value in [*values, *results]):
+        return numerical.At(free, None)
+    point = [np.asarray(x, spec.dtype) for x, spec in zip(values, program.inputs)]
+    return numerical.At(free, (point, [np.shape(y) for y in results]))
+
+
+def _is_free(x: Any) -> bool:
+    """Whether a variable has other inputs than data."""
+    return any(not isinstance(v, (Constant, SharedVariable)) for v in graph_inputs([x]))
 
 
 def _as_input(x: Any, spec: TensorSpec) -> Any:

@@ -8,8 +8,6 @@ import warnings
 from typing import Any, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
-from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import Constant, graph_inputs
 
 from pymc3_tf.exceptions import (
     EvaluationError,
@@ -37,15 +35,22 @@ _SINGLE = float(np.finfo("float32").eps)
 _OFF = "If no gradient is needed there, say check_gradient=False."
 
 
-def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+class At(NamedTuple):
+    """What a program is applied to, where it is declared."""
+
+    free: List[int]  # the inputs that are no data
+    known: Any  # the test values of the inputs, and the shapes of the outputs; or None
+
+
+def check(program: Program, at: At) -> None:
     """Refuse a program whose gradient is missing or wrong; do so once for each of its inputs.
 
     Parameters
     ----------
     program : Program
         With its pullback.
-    inputs, outputs : sequence of Theano variable
-        What it is applied to, and the results. Their test values are where it is tried.
+    at : At
+        The test values are where it is tried.
 
     Raises
     ------
@@ -55,7 +60,7 @@ def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> No
         If central differences give something else than the gradient.
     """
     checked: Set[int] = program.__dict__.get("_checked", set())
-    free = [i for i, x in enumerate(inputs) if _is_free(x) and program.inputs[i].is_floating]
+    free = [i for i in at.free if program.inputs[i].is_floating]
     if program.pullback is None or checked.issuperset(free):
         return
     if not any(spec.is_floating for spec in program.outputs):
@@ -74,9 +79,8 @@ def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> No
                 flat |= 1 << i
                 _warn(_step_text(program, i, ways.steps))
     steep = [i for i in free if not flat >> i & 1]
-    known = _test_values(program, inputs, outputs) if steep else None
-    if known is not None:
-        point, shapes = known
+    if steep and at.known is not None:
+        point, shapes = at.known
         for wrong in _wrong_slopes(program, point, shapes, steep):
             stops = [g for g in ways.steps if g.op == "StopGradient" and g.bits >> wrong.i & 1]
             if not stops:
@@ -85,7 +89,7 @@ def check(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> No
     program.__dict__["_checked"] = checked.union(free)
 
 
-def compile(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+def compile(program: Program, at: At) -> None:
     """Evaluate a gradient that is to be compiled at the test point, to see whether it can be.
 
     Raises
@@ -93,25 +97,10 @@ def compile(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> 
     pymc3_tf.exceptions.CompilationError
         If XLA cannot compile it.
     """
-    known = _test_values(program, inputs, outputs)
-    if known is None or program.pullback is None or not program.jit_compile:
+    if at.known is None or program.pullback is None or not program.jit_compile:
         return
-    point, shapes = known
+    point, shapes = at.known
     _Line(program, shapes, np.random.RandomState(0)).at(point)
-
-
-def _test_values(program: Program, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-    """Return the test values of the inputs and the shapes of the outputs; None without them."""
-    values: List[Any] = [getattr(x.tag, "test_value", None) for x in [*inputs, *outputs]]
-    if any(value is None for value in values):
-        return None
-    point = [np.asarray(x, spec.dtype) for x, spec in zip(values, program.inputs)]
-    return point, [np.shape(y) for y in values[len(inputs) :]]
-
-
-def _is_free(x: Any) -> bool:
-    """Whether a variable has other inputs than data."""
-    return any(not isinstance(v, (Constant, SharedVariable)) for v in graph_inputs([x]))
 
 
 # -- the numbers ------------------------------------------------------------------------------
