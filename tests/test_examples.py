@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import EXAMPLES, load_example
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special, stats
+from support import EXAMPLES, load_example
 
 robust_line = load_example("robust_line")
 line_2018 = load_example("line_2018")

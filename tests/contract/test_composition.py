@@ -5,7 +5,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano.tensor as tt
-from conftest import assert_same_model
+from support import assert_same_model
 from twins import TWINS, both, dirichlet, draw, mv_normal, normal
 
 from pymc3_tf import TensorFlowOp

@@ -5,8 +5,8 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano
-from conftest import assert_same_model, logp_dlogp
 from pymc3.distributions import transforms
+from support import assert_same_model, logp_dlogp
 from twins import FLOATX, RTOL, TWINS, draw, normal
 
 BOTH = (True, False)

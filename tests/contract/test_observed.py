@@ -6,7 +6,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano
-from conftest import assert_same_model, logp_dlogp_function
+from support import assert_same_model, logp_dlogp_function
 from twins import TWINS, both, draw, normal
 
 import pymc3_tf

@@ -8,9 +8,9 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import tf_normal
 from pymc3.distributions import transforms
 from scipy import stats
+from support import tf_normal
 
 from pymc3_tf import TFDensity
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, UnsupportedOpError

@@ -3,8 +3,8 @@
 import numpy as np
 import pymc3 as pm
 import pytest
-from conftest import Calls
 from pymc3.tuning.scaling import find_hessian_diag
+from support import Calls
 from twins import TWINS, both, draw
 
 DATA = np.array([0.3, -1.2, 2.5, 0.7])

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import assert_same_model
 from pymc3.distributions import transforms
+from support import assert_same_model
 from twins import TWINS, both, draw, normal
 
 from pymc3_tf import TensorFlowOp

@@ -4,8 +4,8 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from conftest import assert_same_model
 from pymc3.distributions import transforms
+from support import assert_same_model
 from twins import TWINS, normal
 
 TRANSFORMS = {

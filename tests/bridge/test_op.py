@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import assert_same_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import assert_same_model
 
 from pymc3_tf import TensorFlowOp
 

@@ -5,7 +5,7 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from conftest import tf_normal
+from support import tf_normal
 
 import pymc3_tf
 from pymc3_tf.exceptions import EvaluationError

@@ -11,7 +11,7 @@ import theano
 import theano.tensor as tt
 import xarray as xr
 from arviz.data import io_pymc3_3x
-from conftest import tf_normal
+from support import tf_normal
 from theano.graph.basic import graph_inputs
 
 import pymc3_tf.patches.arviz_converter

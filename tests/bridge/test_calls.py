@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import Calls, tf_normal
 from pymc3.distributions import transforms
+from support import Calls, tf_normal
 
 from pymc3_tf import TensorFlowOp
 

@@ -5,7 +5,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import logp_dlogp_function
+from support import logp_dlogp_function
 
 import pymc3_tf
 from pymc3_tf.exceptions import CompilationError

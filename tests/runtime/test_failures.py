@@ -7,7 +7,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano.tensor as tt
-from conftest import declare, logp_dlogp_function
+from support import declare, logp_dlogp_function
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError, EvaluationError

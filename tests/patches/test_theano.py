@@ -11,7 +11,7 @@ import pymc3 as pm
 import pytest
 import theano
 import theano.tensor as tt
-from conftest import tf_normal
+from support import tf_normal
 
 from pymc3_tf.linker import TFLinker
 from pymc3_tf.patches import theano_import

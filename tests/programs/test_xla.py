@@ -5,8 +5,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import logp_dlogp_function
-from test_parallel import run_text
+from support import logp_dlogp_function, run_text
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.capture.capture import Input, capture

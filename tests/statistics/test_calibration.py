@@ -10,8 +10,8 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from conftest import tf_normal
 from scipy import stats
+from support import tf_normal
 
 import pymc3_tf
 

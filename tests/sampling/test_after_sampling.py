@@ -8,12 +8,12 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano.tensor as tt
-from conftest import tf_normal
+from support import tf_normal
 
 import pymc3_tf
 from pymc3_tf.exceptions import EvaluationError
-from pymc3_tf.model.inference_data import install
 from pymc3_tf.nuts import sampler as nuts
+from pymc3_tf.patches.arviz_converter import install
 from pymc3_tf.runtime import failures
 from pymc3_tf.sampling import sample as sampling
 from pymc3_tf.sampling import traces

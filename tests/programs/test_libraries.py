@@ -16,10 +16,9 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import EXAMPLES, assert_same_model, load_example
 from numpy.testing import assert_allclose
 from scipy import stats
-from test_parallel import run, run_text
+from support import EXAMPLES, assert_same_model, load_example, run, run_text
 
 import pymc3_tf
 from pymc3_tf.capture.capture import Input, capture
@@ -28,7 +27,7 @@ from pymc3_tf.programs import libraries
 from pymc3_tf.runtime import functions
 
 kepler = load_example("kepler")
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "custom_ops.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "custom_ops.md"
 M = np.linspace(-20, 15, 401)
 MEAN_ANOMALY, ECCENTRICITY = Input("M", "float64", (None,)), Input("e", "float64", ())
 SAMPLING = {

@@ -11,8 +11,8 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano.tensor as tt
-from conftest import tf_normal
 from scipy import stats
+from support import tf_normal
 from theano.compile.ops import as_op
 
 import pymc3_tf

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import tf_normal
+from support import tf_normal
 
 import pymc3_tf
 from pymc3_tf.linker import mode

@@ -4,7 +4,7 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from conftest import logp_dlogp
+from support import logp_dlogp
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError

@@ -7,7 +7,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano.tensor as tt
-from conftest import tf_normal
+from support import tf_normal
 
 import pymc3_tf
 from pymc3_tf.exceptions import EvaluationError, message

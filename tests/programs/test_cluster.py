@@ -14,8 +14,8 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from conftest import load_example
 from numpy.testing import assert_allclose
+from support import load_example
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import (

@@ -9,12 +9,8 @@ import concurrent.futures
 import functools
 import itertools
 import json
-import os
 import random
-import re
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -22,8 +18,7 @@ import numpy as np
 import parallel_cells
 import pymc3 as pm
 import pytest
-
-import pymc3_tf
+from support import kill_group, python, run, run_text
 
 FACTORS = {
     "start": ["fork", "forkserver", "forkserver-preload", "spawn"],
@@ -402,46 +397,3 @@ def failure_of(process, cells):
     if result.returncode == 0 and right in result.stdout:
         return None
     return f"{process}, {cells}:\n{result.stdout}\n{result.stderr}"
-
-
-def run(arguments, timeout=300, **environment):
-    """Run Python in a process group of its own, which ends with it."""
-    with python(arguments, **environment) as process:
-        try:
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            kill_group(process, signal.SIGKILL)
-            stdout, stderr = process.communicate()
-            stderr += f"\nno end within {timeout} seconds"
-        kill_group(process, signal.SIGKILL)
-    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-
-
-def python(arguments, **environment):
-    flags = re.sub(r",?blas__ldflags=[^,]*", "", os.environ.get("THEANO_FLAGS", ""))
-    package = str(Path(pymc3_tf.__file__).parent.parent)
-    tests = str(Path(parallel_cells.__file__).parent)
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        env={
-            **os.environ,
-            "THEANO_FLAGS": flags,
-            "PYTHONPATH": os.pathsep.join([package, tests]),
-            **environment,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def kill_group(process, number):
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def run_text(text, **kwargs):
-    return run(["-c", textwrap.dedent(text)], **kwargs)

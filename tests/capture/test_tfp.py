@@ -10,10 +10,10 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import Calls, logp_dlogp
 from pymc3.distributions import transforms
 from scipy import stats
 from scipy.special import gammaln
+from support import Calls, logp_dlogp
 
 import pymc3_tf
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError

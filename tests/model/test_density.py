@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from conftest import assert_same_model, declare, logp_dlogp, tf_normal
 from pymc3.distributions import transforms
+from support import assert_same_model, declare, logp_dlogp, tf_normal
 
 DATA = np.array([0.3, -1.2, 2.5, 0.7])
 

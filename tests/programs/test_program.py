@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REGIMES
+from support import REGIMES
 
 from pymc3_tf.capture.capture import Input, capture
 from pymc3_tf.programs.program import ALIGNMENT, Feed
