@@ -1,7 +1,5 @@
 """Many scalar variables: what is done alike to all of them is one op on a vector."""
 
-import functools
-
 import numpy as np
 import pymc3 as pm
 import pytest
