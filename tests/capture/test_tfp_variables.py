@@ -9,11 +9,9 @@ import pytest
 import tensorflow as tf
 from pymc3.distributions import transforms
 from scipy import stats
-from scipy.special import gammaln
 from support import Calls, logp_dlogp
 from tfp_cases import CASES, ONE, SCALE, declare, mixture_of, name_of, point_near, tfd
 
-import pymc3_tf
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 
 # -- transforms ---------------------------------------------------------------------------------
@@ -103,33 +101,6 @@ def test_prior_draws_have_the_distribution_and_its_transform(name):
         "JointDistributionNamed": (draws["x"][..., 0], stats.norm(2, 1).cdf),
     }[name]
     assert stats.kstest(first, cdf).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("sample", [pm.sample, pymc3_tf.sample])
-def test_posterior_of_a_variance(sample):
-    """Given the shape of its inverse gamma prior, its posterior is one too."""
-    y = np.random.RandomState(3).normal(0.0, 1.5, 20)
-    with pm.Model():
-        shape = pm.TFDensity("shape", distribution=tfd.Uniform(ONE, 5 * ONE))
-        variance = pm.TFDensity(
-            "variance", distribution=lambda a: tfd.InverseGamma(a, 2 * ONE), params={"a": shape}
-        )
-        pm.Normal("y", 0.0, variance**0.5, observed=y)
-        options = {"cores": 1, "return_inferencedata": True} if sample is pm.sample else {}
-        trace = sample(draws=600, tune=400, chains=2, random_seed=1, progressbar=False, **options)
-    # The marginal of the shape by quadrature, and the mean of the variance given each of them.
-    grid = np.linspace(1.0, 5.0, 400)
-    n, squares = len(y), np.sum(y**2) / 2
-    log_weight = gammaln(grid + n / 2) - gammaln(grid) + grid * np.log(2.0)
-    log_weight = log_weight - (grid + n / 2) * np.log(2.0 + squares)
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    means = (2.0 + squares) / (grid + n / 2 - 1)
-    draws = trace.posterior["variance"].values.ravel()
-    # About four standard errors, for 400 or more effective draws.
-    assert abs(draws.mean() - weight @ means) < 0.2 * draws.std()
-    shapes = trace.posterior["shape"].values.ravel()
-    assert abs(shapes.mean() - weight @ grid) < 0.2 * shapes.std()
 
 
 # -- joint distributions ------------------------------------------------------------------------
