@@ -2,7 +2,7 @@
 
     python tests/benchmarks/sampling.py [--quick] [--numpyro-python PATH] [--output DIR]
 
-prints tables, and writes ``sampling.json`` (all that was measured) and ``sampling.png``. Each
+prints tables, and writes ``sampling.json`` (all that was measured) and two charts of it. Each
 method has a process of its own; they take turns in one run, so that whatever else the machine does
 meets all of them. NumPyro needs an environment that has it: ``--numpyro-python`` is its Python.
 That all methods find the same posterior means is asserted.
@@ -134,6 +134,7 @@ def save(results, output):
         output.mkdir(parents=True, exist_ok=True)
         (output / "sampling.json").write_text(as_json(results) + "\n", encoding="utf-8")
         sampling_chart.draw(results, output / "sampling.png")
+        sampling_chart.overview(results, output / "sampling_overview.png")
 
 
 def tfp_version():
