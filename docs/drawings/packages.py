@@ -16,7 +16,7 @@ COLOURS = {
     "TensorFlow only": "#1f6f8b",
     "Theano too": "#7a5195",
     "Theano and PyMC3 too": "#b0413e",
-    "none of the three": "#5b6470",
+    "none of these": "#5b6470",
 }
 TENSORFLOW, THEANO, PYMC3, NEITHER = COLOURS
 GREY = "#76808c"
@@ -96,14 +96,19 @@ def packages():
     """Draw the layers."""
     width, height, gap = 760, 52, 8
     drawing = Drawing(width, 60 + len(LAYERS) * (height + gap), "The packages of pymc3_tf")
-    drawing.text(0, 16, "A package imports only what is below it.", anchor="start")
+    drawing.text(
+        0,
+        16,
+        "A package imports only what is below it. Its colour: the libraries it imports.",
+        anchor="start",
+    )
     x = 0
     for world, colour in COLOURS.items():
         drawing.lines.append(
             f'<rect x="{x}" y="29" width="12" height="12" rx="2" fill="{colour}"/>'
         )
-        drawing.text(x + 18, 40, f"imports {world}", 12.5, anchor="start")
-        x += 92 + 7 * len(world)
+        drawing.text(x + 18, 40, world, 12.5, anchor="start")
+        x += 48 + 7 * len(world)
     for i, layer in enumerate(LAYERS):
         each = (width - gap * (len(layer) - 1)) / len(layer)
         for k, (name, (text, world)) in enumerate(layer.items()):
