@@ -98,7 +98,7 @@ def about(what: str) -> Iterator[None]:
 def message(error: Exception) -> str:
     """Return what an error of TensorFlow says, without where in the graph it says it."""
     text = getattr(error, "message", None) or str(error)
-    # Errors in the midst of a graph say where first, over several lines, and then what.
+    # Errors inside of a graph say where first, over several lines, and then what.
     lines = text.split("\n\t [[")[0].strip().splitlines()
     if not lines:
         return f"{type(error).__name__}."

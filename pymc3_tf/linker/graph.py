@@ -1,8 +1,8 @@
 """From a Theano graph to a function of TensorFlow tensors.
 
 The graph is rewritten by Theano first, for numerical stability, and then evaluated node by node on
-tensors. What is known while tracing (shapes and all that is computed from them) is computed by the
-Theano ops themselves, so that XLA finds the static shapes it needs.
+tensors. Values that are known while tracing (shapes and what is computed from them) are computed by
+the Theano ops themselves, so that XLA gets the static shapes it needs.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
 from pymc3_tf.linker.scalars import alike, apply_alike, levels
 
-# The rewrites that make a graph stable and small. Those that make it fit for Theano's own back ends
-# (BLAS, C, in-place work, fused loops, buffers that scan reuses) would only hide what is computed.
+# The rewrites that make a graph stable and small. Those for Theano's own back ends (BLAS, C,
+# in-place operations, fused loops, buffers that scan reuses) would only hide what is computed.
 QUERY = Query(
     include=["fast_run"],
     exclude=[
         *("cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"),
         # It makes the last step of a loop an index that is computed from the length of the loop.
         "local_subtensor_merge",
-        # They take away what says how to differentiate: here that is still to come.
+        # They remove ops that say how to differentiate, which is done later here.
         *("local_view_op", "inline_ofg_expansion"),
     ],
 )
@@ -64,10 +64,10 @@ class Linked:
 
     @property
     def data(self) -> List[np.ndarray]:
-        """What the function has to be given besides its inputs, as it is at present.
+        """What the function needs besides its inputs, with the current values.
 
         The values of the shared variables come first, then arrays that are too large for constants
-        of a graph. Hand them to a compiled function as arguments: it then needs no recompilation
+        of a graph. Pass them to a compiled function as arguments: it then needs no recompilation
         when ``pm.set_data`` gives a shared variable a new value of the same shape.
         """
         current = [np.asarray(s.get_value(borrow=True), s.dtype) for s in self.shared]
@@ -180,9 +180,9 @@ def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
 
 def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
     """Return a rewritten copy of a graph."""
-    # The lines of code from which rewrites come are of no use to anyone, and slow to collect.
+    # Nobody needs the lines of code that rewrites come from, and they are slow to collect.
     with theano.config.change_flags(compute_test_value="off", traceback__limit=0):
-        # An output of its own, so that replacing an input never concerns an output.
+        # Each output is a variable of its own, so that replacing an input never changes an output.
         graph = FunctionGraph(list(inputs), list(outputs), clone=True)
         optdb.query(QUERY).optimize(graph)
     _mark_loops(graph)

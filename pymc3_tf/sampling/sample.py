@@ -104,7 +104,8 @@ def sample(
     chains : int
         Number of chains.
     cores : int, optional
-        How many chains run at the same time. Default: one for each core of the machine.
+        How many chains run at the same time, each in a thread. Default: the number of cores that
+        this process may use, which can be fewer than the machine has.
     target_accept : float
         Mean acceptance rate to which the step size is tuned, between 0 and 1.
     max_treedepth : int

@@ -237,7 +237,7 @@ def test_process_that_unpickles_a_program_loads_the_library(op, library, tmp_pat
         [
             "no library '/lost/kepler.so'.* EccentricAnomaly.*load_op_library before unpickling",
             r"uses the op EccentricAnomaly.*pymc3_tf.load_op_library\(path\) instead of tf.*import",
-            "copy.so' has no ops that TensorFlow does not have already.*start Python anew",
+            "copy.so' has no ops that TensorFlow does not have already.*restart Python",
         ],
     ):
         assert re.search(text, error), error

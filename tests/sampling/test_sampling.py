@@ -340,7 +340,7 @@ def test_model_without_free_variables_is_refused():
 
 def test_tensorflow_probability_is_asked_for(line, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_probability", None)
-    with pytest.raises(ImportError, match=r'pip install "pymc3-tf\[tfp\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[tfp\]"'):
         sample(line_model())
 
 
