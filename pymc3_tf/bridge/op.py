@@ -23,6 +23,7 @@ from pymc3_tf.capture.keys import graph_tensor, same_key, tensors_of, variable_o
 from pymc3_tf.capture.signatures import arguments_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.gradients import numerical
+from pymc3_tf.programs.differentiation import pull_back
 from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.programs.serialized import static_shape
 from pymc3_tf.runtime import failures, functions
@@ -197,30 +198,18 @@ class TensorFlowOp(theano.graph.op.Op):
 
     def L_op(self, inputs: List[Any], outputs: List[Any], output_gradients: List[Any]) -> List[Any]:
         """Return the vector-Jacobian product."""
-        pullback = self.program.differentiated.pullback
-        assert pullback is not None
-        vjp = self.program.vjp()
-        if not vjp.outputs:
-            found: List[Any] = []
-        elif pullback.cotangents:
-            cotangents = [
-                tt.zeros_like(y) if isinstance(g.type, DisconnectedType) else g
-                for y, g, spec in zip(outputs, output_gradients, self.program.outputs)
-                if spec.is_floating
-            ]
-            found = as_list(TensorFlowOp.of(vjp)(*inputs, *cotangents))
-        else:
-            # Linear in the one upstream gradient: without it as an input, the product never waits
-            # for the value, so that both can always be had in one call.
-            scalar = next(
-                g for g, spec in zip(output_gradients, self.program.outputs) if spec.is_floating
-            )
-            found = [scalar * v for v in as_list(TensorFlowOp.of(vjp)(*inputs))]
-        remaining = iter(found)
-        return [
-            tt.zeros_like(x, dtype=theano.config.floatX) if g is None else next(remaining)
-            for x, g in zip(inputs, pullback.gradients)
+        upstream = [
+            tt.zeros_like(y) if isinstance(g.type, DisconnectedType) else g
+            for y, g in zip(outputs, output_gradients)
         ]
+        return [
+            tt.zeros_like(x, dtype=theano.config.floatX) if g is None else g
+            for x, g in zip(inputs, pull_back(self.program, inputs, upstream, _apply))
+        ]
+
+
+def _apply(program: Program, inputs: Sequence[Any]) -> List[Any]:
+    return as_list(apply(program, inputs))
 
 
 def apply(program: Program, inputs: Sequence[Any], check: Check = None) -> Any:

@@ -45,7 +45,8 @@ from pymc3_tf.exceptions import (
     UnsupportedOpError,
 )
 from pymc3_tf.programs.cluster import Cluster
-from pymc3_tf.programs.program import Gradients, Program, TensorSpec, add_gradients, assemble
+from pymc3_tf.programs.differentiation import Gradients, add_gradients, assemble
+from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.programs.serialized import (
     Shape,
     clean,

@@ -8,6 +8,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import tensorflow as tf
 from tensorflow.python.eager import context as tf_context
 
+GraphDef = tf.compat.v1.GraphDef
+NodeDef = tf.compat.v1.NodeDef
 Shape = Optional[Tuple[Optional[int], ...]]
 
 

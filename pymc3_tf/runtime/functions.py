@@ -32,6 +32,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from pymc3_tf.exceptions import CompilationError, EvaluationError, message
+from pymc3_tf.programs.building import build, footprint
 from pymc3_tf.programs.grappler import optimize
 from pymc3_tf.programs.program import Feed, Program, TensorSpec
 from pymc3_tf.programs.serialized import lower_control_flow
@@ -111,7 +112,7 @@ def _prepare(program: Program, jit_compile: bool) -> _Graph:
         nodes = [s.node for s in program.inputs] + [feed.node for feed in program.feeds]
 
         def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
-            return program.build(dict(zip(nodes, tensors)))
+            return build(program, dict(zip(nodes, tensors)))
 
         if jit_compile:
             run = tf.function(run, autograph=False, jit_compile=True)
@@ -248,7 +249,8 @@ class Function:
         self._arguments = (falls_back, *(spec.node for spec in program.inputs))
         self._stacked = [spec.node in program.stacked for spec in program.inputs]
         # Of a copy: the program holds this function, and a cycle would outlive it.
-        self._footprint = functools.lru_cache(1)(dataclasses.replace(program).footprint)
+        copy = dataclasses.replace(program)
+        self._footprint = functools.lru_cache(1)(functools.partial(footprint, copy))
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate the program.
@@ -453,7 +455,7 @@ _inherited_graphs: Dict[str, _Graph] = {}
 
 def function(program: Program) -> Function:
     """Return the program's function in this process; build it if this is the first call."""
-    known: Optional[Function] = program.__dict__.get("_function")
+    known: Optional[Function] = program.kept.function
     if known is not None and known.depth == forks.depth:
         return known
     with _lock:
@@ -463,7 +465,7 @@ def function(program: Program) -> Function:
             found = forks.guarded(Function)(program) if forks.depth else Function(program)
             _functions[program.key] = found
         # The program keeps its function alive, and with the last such program it goes.
-        program.__dict__["_function"] = found
+        program.kept.function = found
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.runtime import functions
 
 LARGE = 1_000_000
@@ -80,7 +81,7 @@ def test_shape_is_checked_at_every_call():
 def test_programs_of_one_graph_share_a_session_and_its_data():
     base = program(lambda a, data: a * data, (), (LARGE,))
     base = base.bind({base.inputs[1].node: np.ones(LARGE)})
-    functions = [functions.function(p) for p in (base, base.sum(), base.sum().value_and_vjp())]
+    functions = [functions.function(p) for p in (base, base.sum(), value_and_vjp(base.sum()))]
     assert len({id(f.home) for f in functions}) == 1
 
 
@@ -162,6 +163,7 @@ FORK = """
 import multiprocessing, sys
 import pymc3_tf
 import numpy as np, tensorflow as tf
+from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.runtime import functions
 from pymc3_tf.capture.capture import Input, capture
 
@@ -174,7 +176,7 @@ def logp(x, data):
 
 program = capture(logp, [Input("x", "float64", ()), Input("data", "float64", (size,))])
 program = program.bind({"input_1": np.ones(size)}).sum()
-both = program.value_and_vjp()
+both = value_and_vjp(program)
 
 def child(queue, x):
     queue.put([float(r) for r in functions.evaluate(both, [x])])
