@@ -18,8 +18,8 @@ from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs
 
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native
-from pymc3_tf.capture.capture import Input, capture
-from pymc3_tf.capture.keys import graph_tensor, same_key, tensors_of, variable_of
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input, graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.capture.signatures import arguments_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.gradients import numerical

@@ -21,7 +21,8 @@ from scipy import stats
 from support import EXAMPLES, assert_same_model, load_example, run, run_text
 
 import pymc3_tf
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.exceptions import CompilationError, LibraryError, UnsupportedOpError
 from pymc3_tf.programs import libraries
 from pymc3_tf.programs.differentiation import differentiated, value_and_vjp, vjp

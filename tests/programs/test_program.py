@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from support import REGIMES
 
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.programs.building import elementwise_rank, footprint
 from pymc3_tf.programs.differentiation import value_and_vjp, vjp
 from pymc3_tf.programs.program import ALIGNMENT, Feed

@@ -8,7 +8,8 @@ import tensorflow_probability as tfp
 from support import logp_dlogp_function, run_text
 
 from pymc3_tf import TensorFlowOp
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.exceptions import CompilationError, EvaluationError, UnsupportedOpError
 from pymc3_tf.linker import compile_alone
 from pymc3_tf.programs.differentiation import value_and_vjp
@@ -83,7 +84,8 @@ def test_forked_process_does_not_start_xla():
         """
         import multiprocessing
         import pymc3_tf, tensorflow as tf
-        from pymc3_tf.capture.capture import Input, capture
+        from pymc3_tf.capture.capture import capture
+        from pymc3_tf.capture.keys import Input
 
         def declare(index):
             program = capture(tf.sin, [Input("x", "float64", ())], jit_compile=True)

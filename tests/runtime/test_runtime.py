@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.runtime import functions
 
@@ -165,7 +166,7 @@ import pymc3_tf
 import numpy as np, tensorflow as tf
 from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.runtime import functions
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
 
 size, parent = int(sys.argv[1]), sys.argv[2]
 matrix = tf.constant(np.eye(size) * 2.0)
