@@ -313,15 +313,15 @@ def test_several_outputs_of_which_one_is_the_same_for_all_draws():
     np.testing.assert_array_equal(total, [3.0, 3.0, 3.0])
 
 
-def test_batches_neither_use_nor_fill_the_memo(captured):
+def test_batches_neither_recall_nor_remember_results(captured):
     batched = captured.batched([captured.inputs[0].node])
     function = functions.function(batched)
     values = [np.array([0.1, 0.2]), np.array(0.3)]
-    before = function.calls, dict(function.home.memo._entries)
+    before = function.calls, dict(function.home._results)
     for _ in range(2):
         function(values)
     assert function.calls == before[0] + 2
-    assert function.home.memo._entries == before[1]
+    assert dict(function.home._results) == before[1]
 
 
 def test_memory_of_a_batch_stays_bounded(monkeypatch):

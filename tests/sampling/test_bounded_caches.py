@@ -16,7 +16,7 @@ from support import tf_normal
 import pymc3_tf
 from pymc3_tf.linker import mode
 from pymc3_tf.nuts import sampler as nuts
-from pymc3_tf.runtime import functions
+from pymc3_tf.runtime import functions, sessions
 from pymc3_tf.sampling import sample, unconstrained
 
 DATA = np.array([0.3, -1.0, 2.0])
@@ -24,7 +24,7 @@ DATA = np.array([0.3, -1.0, 2.0])
 
 def live_sessions():
     gc.collect()
-    return len(functions._sessions)
+    return len(sessions._sessions)
 
 
 def live_functions():
