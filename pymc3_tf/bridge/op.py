@@ -18,10 +18,11 @@ from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs
 
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native
+from pymc3_tf.bridge.interruption import stop_sampling
 from pymc3_tf.capture.capture import capture
 from pymc3_tf.capture.keys import Input, graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.capture.signatures import arguments_of
-from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, WorkerLostError
 from pymc3_tf.gradients import numerical
 from pymc3_tf.programs.differentiation import pull_back
 from pymc3_tf.programs.program import Program, TensorSpec
@@ -178,7 +179,11 @@ class TensorFlowOp(theano.graph.op.Op):
 
     def perform(self, node: Apply, inputs: List[np.ndarray], output_storage: List[Any]) -> None:
         """Call TensorFlow."""
-        for storage, result in zip(output_storage, functions.function(self.program)(inputs)):
+        try:
+            results = functions.function(self.program)(inputs)
+        except WorkerLostError as error:
+            stop_sampling(error)
+        for storage, result in zip(output_storage, results):
             storage[0] = result
 
     def infer_shape(self, fgraph: Any, node: Apply, shapes: List[Any]) -> List[Any]:

@@ -8,12 +8,10 @@ process opens a session of its own. What does not answer in time is an error, ne
 from __future__ import annotations
 
 import dataclasses
-import logging
-import multiprocessing
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, List, NoReturn, Optional
+from typing import Any, Callable, List, Optional
 
 import tensorflow as tf
 
@@ -23,9 +21,7 @@ from pymc3_tf.exceptions import (
     UnreachableClusterError,
     WorkerLostError,
 )
-
-# PyMC3's own logger: what is logged there is shown beside its messages about sampling.
-_log = logging.getLogger("pymc3")
+from pymc3_tf.programs.serialized import GraphDef
 
 # Seconds after which a call of the cluster is given up, unless the session's config says another
 # number, and seconds in which a server has to say that it is there. Together less than 30.
@@ -104,7 +100,7 @@ class Cluster:
         """Open a session of this process, which sees the variables of the user's."""
         return _Session(self.target, graph=graph, config=self._config())
 
-    def check_variables(self, graph_def: Any, variables: List[str], name: str) -> None:
+    def check_variables(self, graph_def: GraphDef, variables: List[str], name: str) -> None:
         """See that all variables have a value, without reading any.
 
         Parameters
@@ -143,22 +139,18 @@ class Cluster:
                 "first."
             )
 
-    def guarded(self, call: Callable[..., Any], graph_def: Any) -> Callable[..., Any]:
-        """Let a call raise `WorkerLostError`, with the name of the task, for a task that is gone.
-
-        In ``pm.sample`` the draws so far are kept.
-        """
+    def guarded(self, call: Callable[..., Any], graph_def: GraphDef) -> Callable[..., Any]:
+        """Let a call raise `WorkerLostError`, with the name of the task that is gone."""
 
         def guarded(*values: Any) -> Any:
             try:
                 return call(*values)
             except _LOST as error:
-                cause, text = error, self.explain(error, graph_def)
-            _stop_sampling(text, cause)
+                raise WorkerLostError(self.explain(error, graph_def)) from error
 
         return guarded
 
-    def explain(self, error: tf.errors.OpError, graph_def: Any) -> str:
+    def explain(self, error: tf.errors.OpError, graph_def: GraphDef) -> str:
         """Say which task of the cluster does not answer, or else what is wrong."""
         # TensorFlow names the task to which its connection broke, but not one that is just silent.
         lost = sorted(set(_TASK.findall(error.message)))
@@ -187,13 +179,13 @@ class Cluster:
         config.operation_timeout_in_ms = config.operation_timeout_in_ms or 1000 * CALL_TIMEOUT
         return config
 
-    def _silent(self, graph_def: Any) -> List[str]:
+    def _silent(self, graph_def: GraphDef) -> List[str]:
         tasks = self._tasks(graph_def)
         with ThreadPoolExecutor(max(1, len(tasks))) as pool:
             answers = list(pool.map(self._answers, tasks))
         return [task for task, answer in zip(tasks, answers) if not answer]
 
-    def _tasks(self, graph_def: Any) -> List[str]:
+    def _tasks(self, graph_def: GraphDef) -> List[str]:
         """Return the tasks that a graph needs; one only if the others are reached through it."""
         if self.task and not self._answers(self.task):
             return [self.task]
@@ -252,32 +244,3 @@ def _first_line(error: tf.errors.OpError) -> str:
     lines = [line for line in error.message.splitlines() if line.strip("= ")]
     lines = [line for line in lines if "Graph execution error" not in line]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
-# -- the end of sampling ----------------------------------------------------------------------
-
-
-class WorkerLostInterrupt(WorkerLostError, KeyboardInterrupt):
-    """Ends sampling as Ctrl-C does: it is how PyMC3 is told to stop and to keep the draws."""
-
-
-class _ChainLost(WorkerLostError):
-    """Goes from the process of a chain to PyMC3's main process, and interrupts it."""
-
-    def __reduce__(self) -> Any:
-        return _interrupt, (str(self),)
-
-
-def _interrupt(text: str) -> NoReturn:
-    text = text.split("\nApply node")[0]  # Theano adds the graph of the chain
-    _log.error(text)
-    raise WorkerLostInterrupt(text)
-
-
-def _stop_sampling(text: str, cause: Exception) -> NoReturn:
-    # PyMC3 starts the process of a chain under this name. There an interrupt would end the process
-    # without a word; in the main process any other error would lose the draws.
-    if multiprocessing.current_process().name.startswith("worker_chain_"):
-        raise _ChainLost(text) from cause
-    _log.error(text)
-    raise WorkerLostInterrupt(text) from cause

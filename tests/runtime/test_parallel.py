@@ -251,8 +251,7 @@ def test_chain_that_hangs_in_tensorflow_is_an_error():
         """
         import time
         from parallel_cells import pm, tensorflow_model
-        from pymc3_tf.runtime import forks
-        from pymc3_tf.runtime import sessions
+        from pymc3_tf.runtime import forks, sessions
 
         with tensorflow_model("function", "small"):
             forks.FORK_TIMEOUT = 2
