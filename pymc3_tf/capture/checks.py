@@ -9,7 +9,6 @@ from typing import Iterator, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import Error as ProtobufError
-from tensorflow.python.framework import op_def_registry
 
 from pymc3_tf.capture.keys import Input, listed, unfed_placeholders
 from pymc3_tf.exceptions import (
@@ -19,6 +18,7 @@ from pymc3_tf.exceptions import (
     UnfedPlaceholderError,
     UnsupportedOpError,
 )
+from pymc3_tf.private_tensorflow import op_definition, target_of
 from pymc3_tf.programs.program import TensorSpec
 from pymc3_tf.programs.serialized import GraphDef, every_node, node_of, static_shape
 from pymc3_tf.programs.xla import unsupported_by_xla
@@ -26,7 +26,7 @@ from pymc3_tf.programs.xla import unsupported_by_xla
 
 def refuse_cluster(session: Optional[tf.compat.v1.Session], name: str) -> None:
     """Refuse a session on a cluster for what is not in its graph."""
-    if getattr(session, "sess_str", None):
+    if target_of(session):
         raise DeclarationError(
             f"{name} is not in the graph of the session, which is connected to a cluster. Build it "
             "of tensors of that graph, inside of `with session.graph.as_default():`."
@@ -100,7 +100,7 @@ def check_ops(graph_def: GraphDef, name: str) -> None:
             continue
         if node.op.startswith(_STATEFUL_PREFIXES):
             continue
-        definition = op_def_registry.get(node.op)
+        definition = op_definition(node.op)
         if definition is None or not definition.is_stateful:
             continue
         if "Random" in node.op or node.op in _RANDOM_OPS or node.op.startswith(_GENERATORS):

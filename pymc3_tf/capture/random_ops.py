@@ -10,11 +10,11 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
 
 from pymc3_tf.capture.freezing import VARIABLE_OPS
 from pymc3_tf.exceptions import UnsupportedOpError
 from pymc3_tf.gradients.ways import Body, Reach, Ways, dtypes_of
+from pymc3_tf.private_tensorflow import is_in_version_1_loop, op_definition
 from pymc3_tf.programs.serialized import GraphDef, NodeDef, every_node, node_of, prune
 
 
@@ -82,12 +82,7 @@ def seed_random_ops(
 
 
 def _in_loop(graph: tf.Graph, name: str) -> bool:
-    context = graph.get_operation_by_name(name)._get_control_flow_context()
-    while context is not None:
-        if context.IsWhileContext():
-            return True
-        context = context.outer_context
-    return False
+    return is_in_version_1_loop(graph.get_operation_by_name(name))
 
 
 def _replace(graph_def: GraphDef, node: NodeDef, seed: str) -> None:
@@ -192,7 +187,7 @@ class _SeedWays(Ways):
 
 def _takes_seed(node: NodeDef) -> Iterator[bool]:
     """Say of each input of a node whether it is a seed."""
-    definition = op_def_registry.get(node.op)
+    definition = op_definition(node.op)
     if definition is not None and ("Random" in node.op or node.op.startswith("Stateless")):
         for argument, _ in dtypes_of(node, definition.input_arg):
             yield argument in _SEEDS

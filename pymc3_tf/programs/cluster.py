@@ -21,6 +21,7 @@ from pymc3_tf.exceptions import (
     UnreachableClusterError,
     WorkerLostError,
 )
+from pymc3_tf.private_tensorflow import config_of, target_of
 from pymc3_tf.programs.serialized import GraphDef
 
 # Seconds after which a call of the cluster is given up, unless the session's config says another
@@ -70,11 +71,10 @@ class Cluster:
         pymc3_tf.exceptions.UnreachableClusterError
             If the server to which the session is connected does not answer.
         """
-        target = tf.compat.as_str(getattr(session, "sess_str", None) or b"")
-        if not target:
+        target = target_of(session)
+        if session is None or not target:
             return None
-        # There is no public way to ask a session for its config.
-        config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
+        config = config_of(session)
         if config.isolate_session_state or config.HasField("cluster_def"):
             raise DeclarationError(
                 f"the variables of the session of {target} are its own (its config has "
@@ -94,11 +94,11 @@ class Cluster:
     @property
     def seconds(self) -> float:
         """How long a call may take."""
-        return self._config().operation_timeout_in_ms / 1000
+        return self._timed_config().operation_timeout_in_ms / 1000
 
     def session(self, graph: tf.Graph) -> tf.compat.v1.Session:
         """Open a session of this process, which sees the variables of the user's."""
-        return _Session(self.target, graph=graph, config=self._config())
+        return _Session(self.target, graph=graph, config=self._timed_config())
 
     def check_variables(self, graph_def: GraphDef, variables: List[str], name: str) -> None:
         """See that all variables have a value, without reading any.
@@ -174,7 +174,7 @@ class Cluster:
             "the density anew."
         )
 
-    def _config(self) -> Any:
+    def _timed_config(self) -> Any:
         config = tf.compat.v1.ConfigProto.FromString(self.config)
         config.operation_timeout_in_ms = config.operation_timeout_in_ms or 1000 * CALL_TIMEOUT
         return config
@@ -204,7 +204,7 @@ class Cluster:
         """Return the devices of a task and of the target, without asking any other task."""
         if not _is_listening(self.target):
             raise tf.errors.UnavailableError(None, None, f"nothing listens at {self.target}")
-        config = self._config()
+        config = self._timed_config()
         config.operation_timeout_in_ms = 1000 * PROBE_TIMEOUT
         del config.device_filters[:]
         config.device_filters.append("/job:none" if task == self.task else task)
@@ -219,12 +219,12 @@ class _Session(tf.compat.v1.Session):
     """A session that does not wait at its end for a server that has ended before."""
 
     def close(self) -> None:
-        if _is_listening(self._target):
+        if _is_listening(target_of(self)):
             super().close()
 
 
-def _is_listening(target: Any) -> bool:
-    host, _, port = tf.compat.as_str(target).rpartition("/")[2].rpartition(":")
+def _is_listening(target: str) -> bool:
+    host, _, port = target.rpartition("/")[2].rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT).close()
     except OSError:

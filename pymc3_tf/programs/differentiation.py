@@ -11,10 +11,11 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from pymc3_tf.private_tensorflow import control_flow_for_xla
 from pymc3_tf.programs.building import build
 from pymc3_tf.programs.cluster import Cluster
 from pymc3_tf.programs.libraries import libraries_of
-from pymc3_tf.programs.loops import differentiated_for_xla
+from pymc3_tf.programs.loops import bound_loops
 from pymc3_tf.programs.program import Program, Pullback, TensorSpec
 from pymc3_tf.programs.serialized import (
     GraphDef,
@@ -75,7 +76,8 @@ def add_gradients(outputs: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor]) -> 
     if floating and inputs:
         grad_ys = [c for c in cotangents if c is not None] or None
         wanted = [i for i, x in enumerate(inputs) if _is_floating_or_handle(x)]
-        with differentiated_for_xla(floating):
+        bound_loops(floating)
+        with control_flow_for_xla():
             found = tf.gradients(floating, [inputs[i] for i in wanted], grad_ys) if wanted else []
         for i, gradient in zip(wanted, found):
             gradients[i] = None if gradient is None else tf.convert_to_tensor(gradient)

@@ -10,10 +10,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
 
 import tensorflow as tf
 from cachetools import LRUCache
-from tensorflow.core.protobuf import config_pb2
 
+from pymc3_tf.private_tensorflow import fast_callable, optimize
 from pymc3_tf.programs.building import build
-from pymc3_tf.programs.grappler import optimize
 from pymc3_tf.programs.program import Feed, Program
 from pymc3_tf.programs.serialized import GraphDef, lower_control_flow
 from pymc3_tf.runtime import devices, forks
@@ -141,7 +140,7 @@ class GraphSession:
             self._results[point] = {**known, **results}, before + size
 
     def make_callable(self, graph: Graph) -> Callable[..., List[Any]]:
-        """Import a graph, and return the fastest call of it that the installed TensorFlow has."""
+        """Import a graph, and return the fastest call of it."""
         names = graph.inputs + graph.outputs
         with self.graph.as_default():
             try:
@@ -150,14 +149,10 @@ class GraphSession:
                 # An op that TensorFlow cannot build without the shapes that the optimizer dropped.
                 tensors = tf.import_graph_def(graph.unoptimized, None, names, "function")
         inputs, outputs = tensors[: len(graph.inputs)], tensors[len(graph.inputs) :]
-        make = getattr(self.session, "_make_callable_from_options", None)
-        if make is None or self.cluster:
+        if self.cluster:
             # To a cluster the one is as fast as the other, and this one needs no release.
             return self._guard(self.session.make_callable(outputs, inputs), graph.graph_def)
-        options = config_pb2.CallableOptions(run_options=self.run_options)
-        options.feed.extend(t.name for t in inputs)
-        options.fetch.extend(t.name for t in outputs)
-        return make(options)
+        return fast_callable(self.session, inputs, outputs, self.run_options)
 
 
 # -- one for each graph in a process ------------------------------------------------------------
