@@ -17,7 +17,7 @@ from theano.compile.sharedvalue import SharedVariable
 from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs
 
-from pymc3_tf.bridge.entries import Entries, Given, given_by, native
+from pymc3_tf.bridge.entries import Entries, Given, given_by, known_arguments, native
 from pymc3_tf.capture.capture import Input, capture
 from pymc3_tf.capture.keys import graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.capture.signatures import arguments_of
@@ -93,6 +93,7 @@ class TensorFlowOp(theano.graph.op.Op):
 
     __props__ = ("program",)
 
+    @known_arguments
     def __init__(
         self,
         outputs: Union[tf.Tensor, Sequence[Any], Mapping[str, Any], Callable[..., Any]],
