@@ -194,5 +194,5 @@ def _named(params: Entries, samples: Mapping[str, np.ndarray]) -> List[Given]:
     return entries
 
 
-def _placeholder(values: np.ndarray, name: str) -> Any:
+def _placeholder(values: np.ndarray, name: str) -> Variable:
     return tt.TensorType(str(values.dtype), [False] * (values.ndim - 1))(name)

@@ -22,7 +22,11 @@ from pymc3_tf.capture.distributions import DistributionLogProb, Elementwise
 from pymc3_tf.exceptions import DeclarationError
 from pymc3_tf.model.declaration import Declaration, input_of, test_value
 from pymc3_tf.programs.program import Program
+from pymc3_tf.programs.serialized import Shape
 from pymc3_tf.runtime import functions
+
+# None stands for no transform.
+Transform = Optional[transforms.Transform]
 
 
 class BijectorTransform(transforms.Transform):
@@ -58,25 +62,25 @@ class BijectorTransform(transforms.Transform):
         self._last: Any = (None, [])
 
     @property
-    def shape(self) -> Any:
+    def shape(self) -> Shape:
         """Shape of the unconstrained value."""
         return self._density.inputs[0].shape
 
-    def backward(self, z: Any) -> Any:
+    def backward(self, z: Variable) -> Variable:
         """Return the value of an unconstrained value."""
         return self._outputs(z)[0]
 
-    def jacobian_det(self, z: Any) -> Any:
+    def jacobian_det(self, z: Variable) -> Variable:
         """Return the log of the Jacobian determinant, in the shape of the log density."""
         return self._outputs(z)[2]
 
-    def logp(self, value: Any) -> Optional[Any]:
+    def logp(self, value: Variable) -> Optional[Variable]:
         """Return the log density of a value that `backward` returned, None for any other."""
         node: Any = getattr(value, "owner", None)
         ours = node is not None and isinstance(node.op, TensorFlowOp)
         return node.outputs[1] if ours and node.op.program == self._density else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Variable) -> Variable:
         """Return the unconstrained value of a value."""
         return apply(self._inverse, [x, *self._variables])
 
@@ -92,7 +96,7 @@ class BijectorTransform(transforms.Transform):
         many = functions.evaluate(self._inverse.batched([spec.node]), [x.reshape(-1, *own), *given])
         return many[0].reshape(*x.shape[: x.ndim - rank], *many[0].shape[1:])
 
-    def _outputs(self, z: Any) -> List[Any]:
+    def _outputs(self, z: Variable) -> List[Variable]:
         # PyMC3 asks for one value after the other. As outputs of one node they have one gradient,
         # where Theano would otherwise add those of several.
         if self._last[0] is not z:
@@ -110,7 +114,7 @@ class Softplus(transforms.LogExpM1):
     name = "softplus"
 
 
-def default_transform(declaration: Declaration, shape: Sequence[int]) -> Any:
+def default_transform(declaration: Declaration, shape: Sequence[int]) -> Transform:
     """Return the default bijector of a distribution as a transform; None if there is none."""
     logp, traits = declaration.source, declaration.traits
     if traits is None:
@@ -128,7 +132,7 @@ def default_transform(declaration: Declaration, shape: Sequence[int]) -> Any:
     return BijectorTransform(density, inverse, declaration.variables, declaration.options.check)
 
 
-def _theano_transform(bijector: Elementwise) -> Any:
+def _theano_transform(bijector: Elementwise) -> Transform:
     """Return the transform of PyMC3 that is the same function; None for the identity."""
     if bijector.bounds:
         return transforms.Interval(*map(floatX, map(np.asarray, bijector.bounds)))
@@ -140,12 +144,12 @@ def _theano_transform(bijector: Elementwise) -> Any:
     }[bijector.name]
 
 
-def start_of(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
+def start_of(shape: Tuple[int, ...], transform: Transform) -> np.ndarray:
     """Return zero, or where a transform sends zero: a point inside of the support."""
+    if transform is None:
+        return np.zeros(shape, theano.config.floatX)
     of_bijector = isinstance(transform, BijectorTransform)
     zeros = np.zeros(transform.shape if of_bijector else shape, theano.config.floatX)
-    if transform is None:
-        return zeros
     # Through test values, because the bounds may be variables of the model.
     with theano.config.change_flags(compute_test_value="raise"):
         start = test_value(transform.backward(tt.as_tensor_variable(zeros)))
@@ -153,7 +157,7 @@ def start_of(shape: Tuple[int, ...], transform: Any) -> np.ndarray:
     return start if start.shape == shape else zeros + floatX(1 / shape[-1])
 
 
-def check_jacobian(transform: Any, ndim: int) -> None:
+def check_jacobian(transform: Transform, ndim: int) -> None:
     """Refuse a Jacobian determinant that PyMC3 would add more than once."""
     if transform is None or isinstance(transform, BijectorTransform):
         return
