@@ -65,6 +65,12 @@ class Options(NamedTuple):
         """Whether the log density is -inf where TensorFlow fails."""
         return self.errors == "divergence"
 
+    def check_values(self) -> None:
+        """Refuse what is no such option, and a device that is not there."""
+        if self.errors not in ("divergence", "raise"):
+            raise DeclarationError(f"errors is {self.errors!r}. Give 'divergence' or 'raise'.")
+        checked_device(self.device)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Declaration:
@@ -145,7 +151,7 @@ class Declaration:
         )
         bound = program.inputs[len(value) + len(variables) :]
         data = {spec.node: g.source for spec, g in zip(bound, arrays)}
-        return program.bind(data).on(self.options.device or "")
+        return program.bind(data).on(checked_device(self.options.device))
 
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs.
@@ -176,9 +182,7 @@ def declare(
     options: Options,
 ) -> Declaration:
     """Check what users give, and return the declaration that it makes."""
-    if options.errors not in ("divergence", "raise"):
-        raise DeclarationError(f"errors is {options.errors!r}. Give 'divergence' or 'raise'.")
-    options = options._replace(device=checked_device(options.device))
+    options.check_values()
     source, random = _sources(logp, distribution, random)
     fed = pairs_of(feed_dict, "feed_dict")
     if isinstance(source, DistributionLogProb) and named:
@@ -204,10 +208,10 @@ def declare(
         source.observed = observed is not None
         if observed is None:
             traits = source.traits([input_of(g, known=True) for g in parameters + feeds])
-    if named and observed is None:
-        _check_continuous(traits, transform)
     if observed is None:
         _check_floating(source, value)
+        if named:
+            _check_continuous(traits, transform)
     return Declaration(
         source=source,
         parameters=tuple(parameters),
