@@ -166,10 +166,15 @@ def _completed(
     for name, value in point.items():
         test_value: Any = getattr(model[name].tag, "test_value", test_point.get(name))
         expected = np.shape(test_value)
-        if value.dtype.kind not in "biuf" or value.shape != expected:
+        if value.dtype.kind not in "biuf":
             raise ValueError(
-                f"start has {given[name]!r} for {name!r}. Give numbers, in an array of shape "
-                f"{expected}."
+                f"start has values of dtype {value.dtype} for {name!r}. Give numbers, in an array "
+                f"of shape {expected}."
+            )
+        if value.shape != expected:
+            raise ValueError(
+                f"start has an array of shape {value.shape} for {name!r}, which has shape "
+                f"{expected}. Give one number for each of the variable's."
             )
     update_start_vals(point, test_point, model)
     return point

@@ -77,12 +77,12 @@ def declare(*args, **kwargs):
         return pm.TFDensity("y", *args, **kwargs)
 
 
-def test_saved_model_that_is_not_there(tmp_path):
+def test_saved_model_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(pymc3_tf.exceptions.DeclarationError, match="has no SavedModel.*directory"):
         pymc3_tf.load(tmp_path)
 
 
-def test_signature_that_the_saved_model_has_not(tmp_path):
+def test_signature_that_the_saved_model_lacks_is_an_error_with_those_it_has(tmp_path):
     path = save_module(DENSITIES[0], tmp_path)
     with pytest.raises(
         pymc3_tf.exceptions.DeclarationError,
@@ -91,21 +91,21 @@ def test_signature_that_the_saved_model_has_not(tmp_path):
         pymc3_tf.load(path, "logp")
 
 
-def test_saved_model_in_graph_mode(tmp_path):
+def test_saved_model_is_refused_in_graph_mode(tmp_path):
     path = save_module(DENSITIES[0], tmp_path)
     with tf.Graph().as_default():
         with pytest.raises(pymc3_tf.exceptions.DeclarationError, match="needs eager execution"):
             pymc3_tf.load(path)
 
 
-def test_function_whose_variables_are_gone(tmp_path):
+def test_function_whose_variables_are_gone_is_refused(tmp_path):
     path = save_module(DENSITIES[0], tmp_path)
     function = tf.saved_model.load(path).of_data
     with pytest.raises(pymc3_tf.exceptions.DeclarationError, match="variables which have been del"):
         declare(function, {"p": 0.1, "q": 1.0})
 
 
-def test_arguments_without_an_order_that_leave_the_value_open(tmp_path):
+def test_arguments_without_an_order_must_not_leave_the_value_open(tmp_path):
     path = save_module(DENSITIES[0], tmp_path)
     with pytest.raises(pymc3_tf.exceptions.UnfedPlaceholderError, match="'y'.*'p'|'p'.*'y'"):
         declare(pymc3_tf.load(path), {"q": 1.0})
@@ -127,18 +127,18 @@ def test_dictionary_of_one_output_is_a_log_density():
 
 
 @pytest.mark.parametrize("params", [5, "ab", [1, 2], np.zeros((2, 2))])
-def test_params_that_are_no_dict(params):
+def test_params_are_a_dict_or_a_list_of_pairs(params):
     with pytest.raises(pymc3_tf.exceptions.DeclarationTypeError, match="params is a .* list of pa"):
         declare(lambda y, m: -y, params)
 
 
-def test_variable_that_the_function_does_not_use():
+def test_variable_that_the_function_does_not_use_is_refused():
     unused = tf.Variable(1.0, name="unused")
     with pytest.raises(pymc3_tf.exceptions.DeclarationError, match="does not depend on 'unused'"):
         declare(lambda y: -y, [(unused, 1.0)], observed=[1.0])
 
 
-def test_prior_that_does_not_fit_the_weights():
+def test_prior_that_does_not_fit_the_weights_is_refused():
     layer = tf.keras.layers.Dense(2, dtype="float64")
     layer.build([None, 3])
     one = tf.ones([1, 3], tf.float64)

@@ -36,7 +36,7 @@ def test_op_returns_its_variables_as_the_source_nests_its_tensors():
     assert set(found) == {"picked", "both"}
 
 
-def test_gradient_through_some_of_the_outputs():
+def test_gradient_comes_through_some_of_the_outputs():
     op = pymc3_tf.TensorFlowOp(
         lambda x: {"used": tf.sin(x), "unused": tf.exp(x)}, [tf.TensorSpec([2], tf.float64)]
     )

@@ -90,7 +90,7 @@ LINKED = [
 
 
 @pytest.mark.parametrize("name", LINKED)
-def test_the_same_numbers_in_the_one_program_of_the_model(name):
+def test_program_of_the_whole_model_has_the_same_numbers(name):
     """Which `pymc3_tf.sample` compiles."""
     model = declare(CASES[name])
     point = point_near(model, 8)
@@ -177,7 +177,7 @@ def test_whole_log_density_is_the_builtins_where_the_transform_is_the_same(name,
 
 
 @pytest.mark.parametrize("name", ["HiddenMarkovModel", "LinearGaussianStateSpaceModel", "Gamma"])
-def test_observed(name):
+def test_observed_distribution_has_its_own_log_density(name):
     case = CASES[name]
     shape = case.shape or (6,)
     data = np.random.RandomState(0).gamma(3.0, size=shape)
@@ -192,7 +192,7 @@ def test_observed(name):
     assert counted.number <= 2  # one of them at the test point, while Theano compiles
 
 
-def test_observed_counts():
+def test_discrete_distribution_has_its_own_log_density_of_observed_counts():
     data = np.array([0, 2, 5])
     with pm.Model() as model:
         rate = pm.Gamma("rate", 2.0, 1.0)

@@ -30,7 +30,7 @@ def test_transform_of_the_user_comes_first():
     np.testing.assert_allclose(model.log.transformed.logp(point), logp(np.exp(0.2)) + 0.2)
 
 
-def test_distributions_of_single_precision():
+def test_distributions_of_single_precision_are_variables_of_double():
     """Numbers without a dtype are float32 for TensorFlow, and PyMC3's variables are float64."""
     with pm.Model() as model:
         pm.TFDensity("x", distribution=tfd.Gamma(3.0, 2.0))
@@ -42,7 +42,7 @@ def test_distributions_of_single_precision():
     np.testing.assert_allclose(model.logp_nojac(point), expected, rtol=1e-5)
 
 
-def test_declared_in_a_graph():
+def test_distribution_declared_in_a_graph_is_the_same():
     """Outside of eager mode the distribution is built in the user's graph."""
     case = CASES["Uniform, random bounds"]
     model = declare(case)
@@ -199,7 +199,7 @@ NAMED = tfd.JointDistributionNamed
         ),
     ],
 )
-def test_declarations_that_cannot_work(distribution, options, error, text):
+def test_declarations_that_cannot_work_are_refused(distribution, options, error, text):
     with pm.Model(), pytest.raises(error, match=text):
         pm.TFDensity("x", distribution=distribution, **options)
 
@@ -211,7 +211,7 @@ class Undrawn(tfd.Normal):
         raise NotImplementedError("no draws")
 
 
-def test_distribution_without_a_sampler():
+def test_distribution_without_a_sampler_has_a_density_but_no_draws():
     with pm.Model() as model:
         pm.TFDensity("x", distribution=Undrawn(ONE, ONE))
     np.testing.assert_allclose(model.logp({"x": 0.3}), stats.norm(1, 1).logpdf(0.3))

@@ -198,7 +198,7 @@ def logp_dlogp_of_continuous(model):
     return evaluate
 
 
-def test_density_over_and_under_other_densities():
+def test_density_over_and_under_other_densities_equals_the_builtin():
     """A chain of three: each is a parameter of the next."""
 
     def build(ours):

@@ -103,7 +103,7 @@ def test_dims_and_coords_reach_inference_data():
 # The built-ins' name of the argument changed in PyMC3 3.11.5; a TFDensity takes both.
 @pytest.mark.parametrize("argument", ["testval", "initval"])
 @pytest.mark.parametrize("value", [0.25, np.array([0.25, 0.5, 0.75])], ids=["number", "array"])
-def test_start_value(argument, value):
+def test_start_value_is_the_one_given(argument, value):
     with pm.Model() as ours:
         TWINS["Beta"].declare("x", True, shape=3, **{argument: value})
     with pm.Model() as theirs:

@@ -16,7 +16,7 @@ raise SystemExit(code)
 """
 
 
-def test_densities_and_declarations_in_float32():
+def test_densities_and_declarations_are_right_in_float32():
     """Theano takes its floatX when it is imported: in a process of its own."""
     flags = os.environ["THEANO_FLAGS"]
     completed = subprocess.run(

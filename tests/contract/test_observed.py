@@ -66,7 +66,7 @@ def two_models(data, where, **kwargs):
 @pytest.mark.filterwarnings("ignore::pymc3.exceptions.ImputationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", WHERE)
-def test_data_of_every_kind(kind, where):
+def test_data_of_every_kind_have_the_builtins_density(kind, where):
     ours, theirs = two_models(KINDS[kind], where)
     assert [rv.name for rv in ours.free_RVs] == [rv.name for rv in theirs.free_RVs]
     assert [rv.name for rv in ours.unobserved_RVs] == [rv.name for rv in theirs.unobserved_RVs]

@@ -162,7 +162,7 @@ def test_noise_is_independent_at_each_of_the_new_points(noise, number):
 
 
 @pytest.mark.parametrize("size", [None, 3, (4, 2)])
-def test_size_and_shape_of_draws(size):
+def test_size_and_shape_of_draws_are_the_builtins(size):
     front = () if size is None else tuple(np.atleast_1d(size))
     with pm.Model() as model:
         mu = pm.Normal("mu", 0.0, 1.0, shape=2)
@@ -201,7 +201,7 @@ def test_free_variables_are_drawn_with_their_transform():
     assert stats.kstest(draws["y"] / draws["sigma"], "norm").pvalue > 1e-3
 
 
-def test_multivariate_distribution():
+def test_multivariate_distribution_is_the_builtin():
     covariance = np.array([[1.0, 0.8], [0.8, 2.0]])
     tril = np.linalg.cholesky(covariance)
 
@@ -223,7 +223,7 @@ def test_multivariate_distribution():
     assert_standard_normal(np.linalg.solve(tril, (draws - point["mu"])[..., None])[..., 0])
 
 
-def test_distribution_without_parameters():
+def test_distribution_without_parameters_is_the_builtin():
     with pm.Model() as model:
         gamma = tfd.Gamma(np.float64(3), np.float64(2))
         pm.TFDensity("x", distribution=gamma, testval=1.0, transform=None)
@@ -281,7 +281,7 @@ def test_random_ops_of_a_graph_keep_their_distribution(draw, cdf):
         ),
     ],
 )
-def test_random_ops_with_parameters_of_their_own(draw, mean):
+def test_random_ops_follow_parameters_of_their_own(draw, mean):
     with tf.Graph().as_default(), pm.Model():
         x = tf.compat.v1.placeholder(tf.float64, [400, 2])
         rate = tf.constant([0.5, 4.0], tf.float64) if mean else tf.constant(4.0, tf.float64)

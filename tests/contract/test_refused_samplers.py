@@ -14,7 +14,7 @@ X = np.linspace(0.0, 1.0, 30)
 Y = np.random.RandomState(0).normal(1.0 + X, 0.7)
 
 
-def test_no_sampler():
+def test_draws_without_a_sampler_are_refused():
     with pm.Model() as model:
         mu = pm.Normal("mu")
         pm.TFDensity("y", tf_normal, {"mu": mu, "sigma": 1.0}, observed=Y)
@@ -57,7 +57,7 @@ def test_no_sampler():
         ),
     ],
 )
-def test_samplers_that_cannot_work(random, error, text):
+def test_samplers_that_cannot_work_are_refused(random, error, text):
     with pm.Model(), pytest.raises(error, match=text):
         params = {"mu": 0.0, "sigma": 1.0}
         pm.TFDensity("y", tf_normal, params, observed=Y, random=random)
@@ -81,7 +81,7 @@ def test_samplers_that_cannot_work(random, error, text):
         ("loop", UnsupportedOpError, "random has no random op outside of loops"),
     ],
 )
-def test_samplers_for_a_graph_that_cannot_work(random, error, text):
+def test_samplers_for_a_graph_that_cannot_work_are_refused(random, error, text):
     with tf.Graph().as_default(), pm.Model():
         mu, x, y = (
             tf.compat.v1.placeholder(tf.float64, shape, name=name)
@@ -141,6 +141,6 @@ def test_samplers_for_a_graph_that_cannot_work(random, error, text):
         ),
     ],
 )
-def test_distributions_that_cannot_work(given, error, text):
+def test_distributions_that_cannot_work_are_refused(given, error, text):
     with pm.Model(), pytest.raises(error, match=text):
         pm.TFDensity("y", **given)

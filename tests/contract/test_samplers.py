@@ -54,7 +54,7 @@ def initialized(model, init):
 
 @pytest.mark.filterwarnings("ignore:QuadPotentialFullAdapt")
 @pytest.mark.parametrize("init", INITS)
-def test_nuts_and_hmc_from_every_init(init):
+def test_nuts_and_hmc_have_the_builtins_draws_from_every_init(init):
     nuts, hmc = [], []
     for model in both(one_vector):
         start, step = initialized(model, init)
@@ -85,7 +85,7 @@ def gradient_free(counted):
 
 
 @pytest.mark.parametrize("name", VALUE_ONLY)
-def test_sampler_without_gradients(name):
+def test_sampler_without_gradients_computes_none(name):
     step, kwargs = VALUE_ONLY[name]
     ours, theirs = both(declare)
     counted = Calls()
@@ -110,7 +110,7 @@ def mixed(ours):
     TWINS["StudentT"].declare("y", ours, {"mu": mean, "sigma": sigma}, observed=DATA)
 
 
-def test_compound_step_with_discrete_variables():
+def test_compound_step_with_discrete_variables_has_the_builtins_draws():
     traces, methods = [], []
     for model in both(mixed):
         with model:
@@ -128,7 +128,7 @@ def test_compound_step_with_discrete_variables():
 
 
 @pytest.mark.parametrize("method", ["L-BFGS-B", "BFGS", "Powell"])
-def test_find_map(method):
+def test_find_map_finds_the_builtins_mode(method):
     points = []
     for model in both(declare):
         with model:
@@ -137,7 +137,7 @@ def test_find_map(method):
         np.testing.assert_allclose(points[0][name], points[1][name], rtol=1e-5, atol=1e-6)
 
 
-def test_find_map_of_discrete_variables():
+def test_find_map_of_discrete_variables_finds_the_builtins_mode():
     points = []
     for model in both(mixed):
         with model:
@@ -147,7 +147,7 @@ def test_find_map_of_discrete_variables():
         np.testing.assert_allclose(points[0][name], points[1][name], rtol=1e-5, atol=1e-6)
 
 
-def test_laplace_approximation():
+def test_laplace_approximation_is_the_builtins():
     """Mean and covariance: the mode, and the inverse of the second derivatives there."""
     approximations = []
     for model in both(declare):
@@ -179,7 +179,7 @@ METHODS = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("batches", [False, True], ids=["all data", "minibatches"])
 @pytest.mark.parametrize("method", METHODS)
-def test_variational_method(method, batches):
+def test_variational_method_has_the_builtins_parameters(method, batches):
     data = np.random.RandomState(8).randn(40)
     fits = []
     for ours in (True, False):

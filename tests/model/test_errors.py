@@ -32,7 +32,7 @@ def placeholders(*names, dtype=tf.float64, shape=()):
     return [v1.placeholder(dtype, shape, name=name) for name in names]
 
 
-def test_several_unfed_placeholders(model):
+def test_several_unfed_placeholders_are_named(model):
     a, b, c = placeholders("a", "b", "c")
     with pytest.raises(
         exceptions.UnfedPlaceholderError, match="'b', 'c'.*name it with value=.*in params"
@@ -40,7 +40,7 @@ def test_several_unfed_placeholders(model):
         pm.TFDensity("y", a * b * c, {a: model["mu"]})
 
 
-def test_unfed_placeholder_when_the_value_is_named(model):
+def test_unfed_placeholder_is_named_when_the_value_is_given(model):
     a, b, c = placeholders("a", "b", "c")
     with pytest.raises(
         exceptions.UnfedPlaceholderError, match="'c', which has no value.*params or data in feed_di"
@@ -48,12 +48,12 @@ def test_unfed_placeholder_when_the_value_is_named(model):
         pm.TFDensity("y", a * b * c, {a: model["mu"]}, value=b)
 
 
-def test_unfed_argument(model):
+def test_unfed_argument_is_named(model):
     with pytest.raises(exceptions.UnfedPlaceholderError, match="argument 'x'.*into params or feed"):
         pm.TFDensity("y", lambda y, x, mu: y * x * mu, {"mu": model["mu"]})
 
 
-def test_key_that_is_not_in_the_graph(model):
+def test_key_that_is_not_in_the_graph_is_refused(model):
     (a,) = placeholders("a")
     with tf.Graph().as_default():
         (elsewhere,) = placeholders("elsewhere")
@@ -64,57 +64,57 @@ def test_key_that_is_not_in_the_graph(model):
             pm.TFDensity("y", a * a, **{argument: {elsewhere: 1.0}})
 
 
-def test_key_that_is_no_argument(model):
+def test_key_that_is_no_argument_is_refused_with_those_that_are(model):
     with pytest.raises(DeclarationError, match="'m' is not an argument of logp.*: value, mu"):
         pm.TFDensity("y", normal, {"m": model["mu"]})
 
 
-def test_name_as_the_key_of_a_graph(model):
+def test_name_is_refused_as_the_key_of_a_graph(model):
     (a,) = placeholders("a")
     with pytest.raises(DeclarationTypeError, match=r"get_tensor_by_name\('a:0'\)"):
         pm.TFDensity("y", a * a, {"a": model["mu"]})
 
 
-def test_tensor_as_the_key_of_a_function(model):
+def test_tensor_is_refused_as_the_key_of_a_function(model):
     (a,) = placeholders("a")
     with pytest.raises(DeclarationTypeError, match="keys are the names of its arguments"):
         pm.TFDensity("y", normal, {a: model["mu"]})
 
 
-def test_key_of_another_type(model):
+def test_key_of_another_type_is_refused(model):
     (a,) = placeholders("a")
     with pytest.raises(DeclarationTypeError, match="key of type int: 3"):
         pm.TFDensity("y", a * a, {3: model["mu"]})
 
 
-def test_key_in_both_dictionaries(model):
+def test_key_in_both_dictionaries_is_refused(model):
     a, b = placeholders("a", "b")
     with pytest.raises(DeclarationError, match="'a' is both in params and in feed_dict"):
         pm.TFDensity("y", a * b, {a: model["mu"]}, feed_dict={a: 1.0})
 
 
-def test_params_that_are_no_dict(model):
+def test_params_have_to_be_a_dict(model):
     with pytest.raises(DeclarationTypeError, match="params is a list. Write a dict"):
         pm.TFDensity("y", normal, [model["mu"]])
 
 
-def test_value_in_feed_dict_and_in_observed(model):
+def test_value_in_feed_dict_and_in_observed_is_refused(model):
     with pytest.raises(DeclarationError, match="both in feed_dict and in observed. Give it once"):
         pm.TFDensity("y", normal, {"mu": model["mu"]}, feed_dict={"value": 1.0}, observed=2.0)
 
 
-def test_observed_without_a_value(model):
+def test_observed_is_refused_where_no_value_is_left(model):
     a, b = placeholders("a", "b")
     with pytest.raises(DeclarationError, match="no value left for it.*with value="):
         pm.TFDensity("y", a * b, {a: model["mu"]}, feed_dict={b: 1.0}, observed=2.0)
 
 
-def test_value_data_for_an_unnamed_distribution(model):
+def test_unnamed_distribution_takes_no_data(model):
     with pytest.raises(DeclarationError, match="TFDensity.dist has no data.*out of feed_dict"):
         pm.TFDensity.dist(normal, {"mu": model["mu"]}, feed_dict={"value": 1.0})
 
 
-def test_joint_density_of_a_vector_inside_another_distribution(model):
+def test_joint_density_of_a_vector_is_refused_inside_another_distribution(model):
     """PyMC3 would return a wrong number, as it does for its own MvNormal."""
 
     def joint(value, mu):
@@ -128,7 +128,7 @@ def test_joint_density_of_a_vector_inside_another_distribution(model):
 
 
 @pytest.mark.parametrize("use_resource", [True, False])
-def test_uninitialized_variable(model, use_resource):
+def test_uninitialized_variable_is_named(model, use_resource):
     (a,) = placeholders("a")
     scale = v1.get_variable("scale", [], tf.float64, use_resource=use_resource)
     with v1.Session() as session:
@@ -146,14 +146,14 @@ def test_parameter_variables_need_no_value(model):
     np.testing.assert_allclose(y.logp({"y": 2.0, "mu": 0.0, "s_log__": np.log(3.0)}), -12.0)
 
 
-def test_no_session(model):
+def test_missing_session_is_asked_for(model):
     (a,) = placeholders("a")
     scale = v1.get_variable("scale", [], tf.float64)
     with pytest.raises(exceptions.MissingSessionError, match="'scale'.*Pass session="):
         pm.TFDensity("y", a * scale)
 
 
-def test_session_of_another_graph(model):
+def test_session_of_another_graph_is_refused(model):
     (a,) = placeholders("a")
     scale = v1.get_variable("scale", [], tf.float64)
     with v1.Session(graph=tf.Graph()) as session:
@@ -161,7 +161,7 @@ def test_session_of_another_graph(model):
             pm.TFDensity("y", a * scale, session=session)
 
 
-def test_shape_of_a_feed(model):
+def test_feed_has_to_fit_the_shape_of_its_placeholder(model):
     (a,) = placeholders("a")
     (x,) = placeholders("x", shape=[3])
     with pytest.raises(
@@ -170,13 +170,13 @@ def test_shape_of_a_feed(model):
         pm.TFDensity("y", a * tf.reduce_sum(x), feed_dict={x: np.ones(4)})
 
 
-def test_shape_of_a_parameter(model):
+def test_parameter_has_to_fit_the_shape_of_its_placeholder(model):
     a, b = placeholders("a", "b")
     with pytest.raises(DeclarationError, match=r"params: 'a' has shape \(\).*value has shape \(2,"):
         pm.TFDensity("y", a * b, {a: pm.Normal("two", shape=2)})
 
 
-def test_dtype_of_a_feed(model):
+def test_feed_has_to_fit_the_dtype_of_its_placeholder(model):
     (a,) = placeholders("a")
     (x,) = placeholders("x", dtype=tf.int32)
     with pytest.raises(
@@ -185,7 +185,7 @@ def test_dtype_of_a_feed(model):
         pm.TFDensity("y", a * tf.cast(x, tf.float64), feed_dict={x: 1.5})
 
 
-def test_dtype_inside_a_function(model):
+def test_mixed_dtypes_inside_a_function_are_explained(model):
     with pytest.raises(DeclarationError, match="could not be traced with .*mu: float64.*float32"):
         pm.TFDensity("y", lambda value, mu: value * mu * tf.constant(1.0), {"mu": model["mu"]})
 
@@ -197,7 +197,7 @@ def test_dtype_inside_a_function(model):
         (1.0, [1, 2], r"Integers: x. .*np.asarray\(x, float\) instead of x"),
     ],
 )
-def test_integers_among_other_numbers(model, mu, x, text):
+def test_integers_among_other_numbers_are_named(model, mu, x, text):
     with pytest.raises(DeclarationError, match=text):
         pm.TFDensity("y", lambda value, mu, x: value * mu * x, {"mu": mu}, feed_dict={"x": x})
     with pytest.raises(DeclarationError) as caught:  # an index is no reason for advice
@@ -208,21 +208,21 @@ def test_integers_among_other_numbers(model, mu, x, text):
 @pytest.mark.parametrize(
     "value, text", [("three", "'a' is 'three'"), (None, "'a' is None"), ({}, "'a' is {}")]
 )
-def test_parameter_that_is_no_number(model, value, text):
+def test_parameter_that_is_no_number_is_refused(model, value, text):
     a, b = placeholders("a", "b")
     with pytest.raises(DeclarationTypeError, match=text + ".*Give a PyMC3 variable") as caught:
         pm.TFDensity("y", a * b, {a: value})
     assert "params" in str(caught.value)
 
 
-def test_masked_covariate(model):
+def test_masked_covariate_is_refused(model):
     a, b = placeholders("a", "b")
     masked = np.ma.masked_invalid([1.0, np.nan])
     with pytest.raises(DeclarationError, match="feed_dict: 'b' has masked entries"):
         pm.TFDensity("y", a * b, feed_dict={b: masked})
 
 
-def test_parameter_without_effect(model):
+def test_parameter_without_effect_is_refused(model):
     a, b = placeholders("a", "b")
     with pytest.raises(DeclarationError, match="logp does not depend on 'b', which params gives"):
         pm.TFDensity("y", a * a, {b: model["mu"]})
@@ -230,19 +230,19 @@ def test_parameter_without_effect(model):
         pm.TFDensity("y", lambda value, mu: value * value, {"mu": model["mu"]})
 
 
-def test_integer_log_density(model):
+def test_integer_log_density_is_refused(model):
     (a,) = placeholders("a")
     with pytest.raises(DeclarationTypeError, match="logp is int32.*tf.cast"):
         pm.TFDensity("y", tf.cast(a, tf.int32))
 
 
-def test_integer_value(model):
+def test_integer_value_is_refused(model):
     (a,) = placeholders("a", dtype=tf.int32)
     with pytest.raises(DeclarationTypeError, match="value is int32, and TFDensity is continuous"):
         pm.TFDensity("y", tf.cast(a, tf.float64))
 
 
-def test_shape_that_is_neither_scalar_nor_the_values(model):
+def test_shape_that_is_neither_scalar_nor_the_values_is_refused(model):
     with pytest.raises(
         DeclarationError, match=r"logp has shape \(3,\), and the value has shape \(\).*reduce_sum"
     ):
@@ -254,20 +254,20 @@ def test_shape_that_is_neither_scalar_nor_the_values(model):
         pm.TFDensity("z", x[:2], observed=np.ones(5))
 
 
-def test_several_tensors(model):
+def test_several_tensors_are_no_log_density(model):
     with pytest.raises(DeclarationError, match="logp has 2 tensors .*Give one"):
         pm.TFDensity("y", lambda value: (value, value))
 
 
 @pytest.mark.parametrize("function", [tf.py_function, tf.numpy_function])
-def test_python_op(model, function):
+def test_python_op_is_refused(model, function):
     (a,) = placeholders("a")
     logp = tf.reshape(function(lambda x: x, [a], tf.float64), [])
     with pytest.raises(exceptions.UnsupportedOpError, match="PyFunc.*Write it with TensorFlow ops"):
         pm.TFDensity("y", logp)
 
 
-def test_lookup_table(model):
+def test_lookup_table_is_refused(model):
     (a,) = placeholders("a")
     table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer([1], [2.0]), 0.0)
     logp = a * tf.cast(table.lookup(tf.constant(1)), tf.float64)
@@ -275,13 +275,13 @@ def test_lookup_table(model):
         pm.TFDensity("y", logp)
 
 
-def test_random_op(model):
+def test_random_op_is_refused(model):
     (a,) = placeholders("a")
     with pytest.raises(exceptions.UnsupportedOpError, match="RandomStandardNormal.*stateless"):
         pm.TFDensity("y", a * tf.random.normal([], dtype=tf.float64))
 
 
-def test_random_op_inside_a_function(model):
+def test_random_op_inside_a_function_is_refused(model):
     @tf.function
     def noisy(value):
         return value * tf.random.normal([], dtype=tf.float64)
@@ -290,14 +290,14 @@ def test_random_op_inside_a_function(model):
         pm.TFDensity("y", noisy)
 
 
-def test_queue(model):
+def test_queue_is_refused(model):
     (a,) = placeholders("a")
     queue = v1.FIFOQueue(3, [tf.float64], [[]])
     with pytest.raises(exceptions.UnsupportedOpError, match="Queue.*hand it over by feed_dict"):
         pm.TFDensity("y", a * queue.dequeue())
 
 
-def test_op_without_gradient(model):
+def test_op_without_gradient_is_refused(model):
     (a,) = placeholders("a")
     image = tf.reshape(a, [1, 1, 1, 1]) * tf.ones([1, 2, 2, 1], tf.float64)
     small = tf.raw_ops.ResizeArea(images=image, size=[1, 1])
@@ -305,7 +305,7 @@ def test_op_without_gradient(model):
         pm.TFDensity("y", tf.reduce_sum(small))
 
 
-def test_graph_over_two_gigabytes(model, monkeypatch):
+def test_graph_over_two_gigabytes_is_refused(model, monkeypatch):
     """TensorFlow's own error; 2 GB of constants would be too much for a test."""
     (a,) = placeholders("a")
 
@@ -318,7 +318,7 @@ def test_graph_over_two_gigabytes(model, monkeypatch):
         pm.TFDensity("y", logp)
 
 
-def test_finalized_graph(model):
+def test_finalized_graph_is_refused(model):
     (a,) = placeholders("a")
     logp = a * a
     logp.graph.finalize()
@@ -326,22 +326,22 @@ def test_finalized_graph(model):
         pm.TFDensity("y", logp)
 
 
-def test_source_of_another_type(model):
+def test_source_of_another_type_is_refused(model):
     with pytest.raises(DeclarationTypeError, match="tf.Tensor of a graph or a function.*ndarray"):
         pm.TFDensity("y", np.ones(3))
 
 
-def test_function_that_returns_no_tensor(model):
+def test_function_that_returns_no_tensor_is_refused(model):
     with pytest.raises(DeclarationTypeError, match="returned float, not a tensor"):
         pm.TFDensity("y", lambda value: 1.0)
 
 
-def test_eager_tensor_as_source():
+def test_eager_tensor_is_refused_as_a_source():
     with pytest.raises(DeclarationTypeError, match="logp is an eager tensor.*Write the function"):
         pm.TFDensity("y", EAGER)
 
 
-def test_tensors_of_two_graphs():
+def test_tensors_of_two_graphs_are_refused():
     (a,) = placeholders("a")
     with tf.Graph().as_default():
         (b,) = placeholders("b")
@@ -349,7 +349,7 @@ def test_tensors_of_two_graphs():
         TensorFlowOp([a, b], [a, b])
 
 
-def test_unknown_rank_of_an_op():
+def test_unknown_rank_of_an_op_is_refused():
     x = v1.placeholder(tf.float64)
     with pytest.raises(DeclarationError, match="does not know the rank of outputs.*ensure_shape"):
         TensorFlowOp(2.0 * x, [x])
@@ -361,7 +361,7 @@ def test_unknown_rank_of_a_density_is_settled_at_the_test_point(model):
     np.testing.assert_allclose(y.logp_elemwise({"mu": 0.0}), [-0.5, -2.0])
 
 
-def test_op_inputs():
+def test_inputs_of_an_op_have_to_be_declared_and_to_fit():
     op = TensorFlowOp(lambda x: 2.0 * x, [tf.TensorSpec([2], tf.float64)])
     with pytest.raises(DeclarationTypeError, match="takes 1 inputs \\(x\\), not 2"):
         op(1.0, 2.0)
@@ -378,7 +378,7 @@ def test_op_inputs():
         TensorFlowOp(lambda x: x, [tf.TensorSpec([], tf.float64)], feed_dict={"z": 1.0})
 
 
-def test_feeds_of_an_op_that_are_no_data():
+def test_feeds_of_an_op_have_to_be_data():
     def op(t):
         return TensorFlowOp(lambda x, t: x * t, [tf.TensorSpec([], tf.float64)], {"t": t})
 
@@ -392,7 +392,7 @@ def test_feeds_of_an_op_that_are_no_data():
         TensorFlowOp(lambda x, t: x * t, [tf.TensorSpec([], tf.float64)], ["t"])
 
 
-def test_shape_that_changed_after_the_declaration():
+def test_shape_that_changed_after_the_declaration_is_an_error():
     """TensorFlow itself would compute a wrong number: the declared shape is in the graph."""
     x = v1.placeholder(tf.float64, [3], name="x")
     op = TensorFlowOp(tf.reduce_mean(x), [x])
@@ -400,7 +400,7 @@ def test_shape_that_changed_after_the_declaration():
         op(np.ones(4)).eval()
 
 
-def test_evaluate_with_unknown_names(model):
+def test_evaluate_refuses_unknown_names(model):
     (a,) = placeholders("a")
     trace = pm.sample(5, tune=5, chains=1, cores=1, progressbar=False, return_inferencedata=False,
                       compute_convergence_checks=False)  # fmt: skip

@@ -172,7 +172,7 @@ def test_a_sampled_model_is_pickled_without_its_program(line):
     np.testing.assert_array_equal(first, second)
 
 
-def test_float32_graph_inside():
+def test_float32_graph_is_sampled_inside_a_model():
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, 1.0)
         y = tf.TensorSpec([], tf.float32)
@@ -321,12 +321,18 @@ def test_start_without_density_is_explained():
         ({"idata_kwargs": {"dim": 3}}, "idata_kwargs has dim. Give coords, dims or log_likelihood"),
         ({"start": {"alpha": 0.0}}, "start has 'alpha', which is not a variable.*beta"),
         ({"start": [{}]}, "start has 1 points for 2 chains"),
+        (
+            {"start": {"beta": np.zeros(3)}},
+            r"an array of shape \(3,\) for 'beta', which has shape \(2,\)",
+        ),
+        ({"start": [{}, {"beta": 1.0}]}, r"shape \(\) for 'beta', which has shape \(2,\)"),
+        ({"start": {"beta": ["a", "b"]}}, "values of dtype <U1 for 'beta'. Give numbers"),
         ({"random_seed": [1]}, "random_seed: 1 seeds for 2 chains"),
         ({"random_seed": -1}, "random_seed is -1. Give an integer of 0 or more"),
         ({"random_seed": [1, 2.5]}, r"random_seed is \[1, 2.5\]. Give an integer of 0 or more"),
     ],
 )
-def test_arguments_out_of_range(line, options, text):
+def test_arguments_out_of_range_are_refused(line, options, text):
     with pytest.raises(ValueError, match=text):
         sample(line, **options)
 
@@ -344,6 +350,6 @@ def test_tensorflow_probability_is_asked_for(line, monkeypatch):
         sample(line_model())
 
 
-def test_no_model():
+def test_missing_model_is_an_error():
     with pytest.raises(TypeError, match="No model on context stack"):
         pymc3_tf.sample()
