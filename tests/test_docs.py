@@ -59,6 +59,17 @@ def test_readme_has_the_two_commands():
     assert (ROOT / re.search(r"!\[.*?\]\((.*?)\)", text).group(1)).is_file()
 
 
+def test_no_page_installs_from_an_index():
+    """The package is on none yet."""
+    for path in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*"),
+        *(ROOT / "pymc3_tf").rglob("*.py"),
+    ]:
+        if path.suffix in {".md", ".rst", ".py"} and path.name != "CONTRIBUTING.md":
+            assert not re.search(r"pip install .*pymc3-tf", path.read_text("utf-8")), path
+
+
 def test_readme_has_the_speeds_of_the_benchmark():
     models = json.loads((ROOT / "docs/benchmarks/sampling.json").read_text("utf-8"))["models"]
     text = " ".join((ROOT / "README.md").read_text("utf-8").split())
