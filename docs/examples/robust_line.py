@@ -13,7 +13,7 @@ needs TensorFlow Probability: ``python -m pip install ".[tfp]"`` in the folder o
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up lines
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines
 
 import argparse
 import logging

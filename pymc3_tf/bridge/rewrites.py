@@ -6,27 +6,29 @@ vector-Jacobian product at the same inputs, this puts the one op that computes b
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 from theano.compile.mode import optdb
-from theano.graph.basic import Apply, ancestors
+from theano.graph.basic import Apply, Variable, ancestors
+from theano.graph.fg import FunctionGraph
 from theano.graph.opt import GlobalOptimizer, MergeOptimizer
 from theano.graph.toolbox import ReplaceValidate
 
 from pymc3_tf.bridge.op import TensorFlowOp, apply
+from pymc3_tf.programs import differentiation
 
 
 class MergeValueAndGradient(GlobalOptimizer):
     """Merge the forward node and the VJP node of one program with the same inputs."""
 
-    def add_requirements(self, fgraph: Any) -> None:
+    def add_requirements(self, fgraph: FunctionGraph) -> None:
         """Let the graph check each replacement."""
         fgraph.attach_feature(ReplaceValidate())
 
-    def apply(self, fgraph: Any) -> None:
+    def apply(self, fgraph: FunctionGraph) -> None:
         """Rewrite the graph in place."""
         MergeOptimizer().optimize(fgraph)
-        nodes: Dict[Tuple[str, Tuple[Any, ...]], Apply] = {}
+        nodes: Dict[Tuple[str, Tuple[Variable, ...]], Apply] = {}
         for node in fgraph.toposort():
             if isinstance(node.op, TensorFlowOp):
                 nodes[node.op.program.key, tuple(node.inputs)] = node
@@ -34,7 +36,7 @@ class MergeValueAndGradient(GlobalOptimizer):
             program = forward.op.program
             if not any(spec.is_floating for spec in program.outputs) or program.pullback is None:
                 continue
-            vjp_key = program.vjp().key
+            vjp_key = differentiation.vjp(program).key
             for (key, vjp_inputs), vjp in nodes.items():
                 if key == vjp_key and vjp_inputs[: len(inputs)] == inputs:
                     # An upstream gradient that itself needs the value has to come after it.
@@ -44,8 +46,8 @@ class MergeValueAndGradient(GlobalOptimizer):
                         break
 
 
-def _merge(fgraph: Any, forward: Apply, vjp: Apply) -> None:
-    merged: List[Any] = apply(forward.op.program.value_and_vjp(), vjp.inputs)
+def _merge(fgraph: FunctionGraph, forward: Apply, vjp: Apply) -> None:
+    merged: List[Variable] = apply(differentiation.value_and_vjp(forward.op.program), vjp.inputs)
     fgraph.replace_all_validate(
         list(zip(forward.outputs + vjp.outputs, merged)), reason="merge_value_and_gradient"
     )

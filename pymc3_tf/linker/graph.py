@@ -25,6 +25,7 @@ from theano.tensor.subtensor import Subtensor, get_idx_list
 
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
+from pymc3_tf.linker.scalars import alike, apply_alike, levels
 
 # The rewrites that make a graph stable and small. Those for Theano's own back ends (BLAS, C,
 # in-place operations, fused loops, buffers that scan reuses) would only hide what is computed.
@@ -96,7 +97,7 @@ class Linked:
         data = self.data if data is None else list(data)
         number = len(self.shared)
         arguments = [
-            _dense(tf.convert_to_tensor(x, dtype=variable.dtype))
+            _dense(tf.convert_to_tensor(x, dtype=variable.dtype), variable.ndim)
             for x, variable in zip([*tensors, *data[:number]], self.graph.inputs)
         ]
         kept = [tf.convert_to_tensor(x) for x in data[number:]]
@@ -108,10 +109,15 @@ class Linked:
         ]
 
 
-@tf.custom_gradient
-def _dense(x: Any) -> Any:
+def _dense(x: Any, ndim: int) -> Any:
     """Return the tensor; its gradient is a tensor even if it is only indexed."""
-    return tf.identity(x), tf.convert_to_tensor
+
+    @tf.custom_gradient
+    def dense(x: Any) -> Any:
+        return tf.identity(x), tf.convert_to_tensor
+
+    # Nothing indexes a scalar.
+    return dense(x) if ndim else x
 
 
 def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
@@ -206,9 +212,17 @@ def _only_last_is_used(graph: FunctionGraph, variable: Variable) -> bool:
 def evaluate(graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Any]) -> List[Any]:
     """Evaluate a graph on values of its inputs."""
     values: Dict[Variable, Any] = dict(zip(graph.inputs, arguments))
-    for node in nodes:
-        inputs = [values[x] if x in values else constant(x) for x in node.inputs]
-        values.update(zip(node.outputs, apply(graph, node, inputs)))
+    for level in levels(nodes):
+        inputs = {
+            node: [values[x] if x in values else constant(x) for x in node.inputs] for node in level
+        }
+        for group in alike(level, inputs):
+            if len(group) > 1:
+                outputs = [node.outputs[0] for node in group]
+                values.update(zip(outputs, apply_alike(group, inputs)))
+            else:
+                (node,) = group
+                values.update(zip(node.outputs, apply(graph, node, inputs[node])))
     return [values[y] if y in values else constant(y) for y in graph.outputs]
 
 
