@@ -135,7 +135,7 @@ def drawn(outputs: Sequence[Variable], names: Iterable[str]) -> List[Variable]:
     -------
     list of TensorVariable
         The nearest to the outputs. What depends on shared variables (``pm.Data``), which may have
-        changed since it was drawn, is not among them if it can be computed anew from the others.
+        changed since it was drawn, is not among them if it can be computed again from the others.
 
     Raises
     ------

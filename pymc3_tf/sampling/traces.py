@@ -84,7 +84,7 @@ def _values(unconstrained: UnconstrainedModel, positions: np.ndarray) -> Dict[st
     try:
         return unconstrained.values(positions)
     except _ANYTHING:
-        pass  # of one of them; it is told of below
+        pass  # of one of them; the warning below names it
     found = {}
     for name in unconstrained.variables:
         try:

@@ -299,7 +299,7 @@ class _Batch:
         first = values(positions[:1])
         numbers = sum(y.size for y in first) + positions.shape[1]
         step = max(_BATCH_NUMBERS // numbers, 1)
-        # Into place at once: the memory of large results is dear to get a second time.
+        # Into place at once: large results should not be in memory twice.
         results = [np.empty((len(positions), *y.shape[1:]), y.dtype) for y in first]
         for i in range(0, len(positions), step):
             for result, part in zip(results, values(positions[i : i + step])):

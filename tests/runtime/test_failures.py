@@ -1,4 +1,4 @@
-"""Densities that fail in TensorFlow, or are no number: divergences, counted and told of."""
+"""Densities that fail in TensorFlow, or are NaN: divergences, which a warning counts."""
 
 import logging
 
