@@ -63,7 +63,7 @@ def known_arguments(function: F) -> F:
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
+                near = difflib.get_close_matches(name, names, 1, cutoff=0.8)
                 text = f"{label} has no argument {name!r}. "
                 if near:
                     raise DeclarationTypeError(f"{text}Did you mean {near[0]!r}?")

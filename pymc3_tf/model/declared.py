@@ -223,10 +223,10 @@ class DeclaredDensity(pm.Continuous):
             pm.Deterministic(f"{name}_{part.name}", tensor)
 
     def _apply(self, value: Any, summed: bool) -> tt.TensorVariable:
-        # The gradient is checked once, for that of the two which samplers use.
+        # The gradient is checked once, for the sum, or where PyMC3 does not use that.
         declaration = self._declaration
-        joint = not declaration.named or self.transform is not None or declaration.value is None
-        check = self._check if summed or joint else None
+        plain = not declaration.named or self.transform is not None or declaration.value is None
+        check = self._check if summed or plain else None
         result = self._log_density(value, summed, check)
         if check:
             self._check = None

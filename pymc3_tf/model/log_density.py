@@ -78,8 +78,8 @@ class LogDensity:
         declared = self._declaration
         if declared.source is None:
             raise ValueError(
-                "an unpickled density cannot be traced again for a value of another rank. Use it "
-                "in the process in which it was declared."
+                "an unpickled density has left its graph or function behind, which a value of "
+                "another rank needs. Use it in the process in which it was declared."
             )
         has_value = declared.value is not None
         value = [Input(declared.value, self._dtype, shape, "value")] if has_value else []

@@ -261,8 +261,8 @@ class _SeededDraws:
         if rank not in self._programs:
             if self._source is None:
                 raise ValueError(
-                    "an unpickled density cannot be traced again for draws of another rank. Draw "
-                    "in the process in which it was declared."
+                    "an unpickled sampler has left its function behind, which draws of another "
+                    "rank need. Draw in the process in which it was declared."
                 )
             self._programs[rank] = self._capture(rank)
         return self._programs[rank]

@@ -12,7 +12,9 @@ import tensorflow as tf
 from support import assert_same_model, tf_normal
 
 from pymc3_tf import TensorFlowOp, TFDensity
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.model.predictive import Sampler
 
 UNNAMED = (
     "logp params value feed_dict distribution random session jit_compile device errors "
@@ -58,11 +60,13 @@ def test_close_name_of_an_argument_is_suggested():
         TensorFlowOp(normal, [], device_name="/CPU:0")
 
 
-def test_parameter_by_its_name_is_sent_to_params():
+@pytest.mark.parametrize("name", ["mu", "scale", "tau", "rate"])
+def test_parameter_by_its_name_is_sent_to_params(name):
+    """Even where an argument has a name that is rather like it, such as ``shape``."""
     with pm.Model(), pytest.raises(
-        DeclarationTypeError, match="no argument 'mu'. A parameter.*params={'mu': ...}. It has: na"
+        DeclarationTypeError, match=f"{name!r}. A parameter.*params={{{name!r}: ...}}. It has: na"
     ):
-        pm.TFDensity("y", normal, mu=0.0)
+        pm.TFDensity("y", normal, **{name: 0.0})
 
 
 def test_data_for_an_unnamed_density_are_refused():
@@ -102,6 +106,22 @@ def test_copies_of_every_kind_of_declaration_are_the_builtin(copied):
     ours, theirs = build(True), build(False)
     assert_same_model(copied(ours), theirs, offsets=(0.0, 0.1))
     assert str(copied(ours.y.distribution)) == str(ours.y.distribution)
+
+
+def test_unpickled_density_says_what_it_left_behind():
+    def random(mu, size, seed):
+        return mu + tf.random.stateless_normal(size, seed, dtype=tf.float64)
+
+    with pm.Model() as model:
+        pm.TFDensity("y", normal, {"mu": 0.0}, shape=3, random=random)
+    density = pickled(model).y.distribution
+    with pytest.raises(ValueError, match="left its graph or function behind.*process in which it"):
+        density.logp(np.ones((3, 1)))
+    with pytest.raises(ValueError, match="has no graph to feed. Call feed_dict in the process"):
+        density.feed_dict({"y": DATA})
+    sampler = Sampler(random, [Input("mu", "float64", ())], params=1)
+    with pytest.raises(ValueError, match="left its function behind.*process in which it was decl"):
+        pickle.loads(pickle.dumps(sampler))([0.0], (2, 3))
 
 
 def test_densities_of_a_nested_model_are_the_builtin():
