@@ -10,7 +10,7 @@ import pymc3_tf
 ROOT = Path(pymc3_tf.__file__).parent
 # From the lowest layer up. A package imports itself and those of layers below its own.
 LAYERS = [
-    {"exceptions", "_version"},
+    {"exceptions", "private_tensorflow", "_version"},
     {"programs", "advice"},
     {"runtime", "nuts"},
     {"gradients"},
@@ -20,7 +20,16 @@ LAYERS = [
     {"sampling"},
     {"patches"},
 ]
-TENSORFLOW_ONLY = ["exceptions", "programs", "advice", "runtime", "nuts", "gradients", "capture"]
+TENSORFLOW_ONLY = [
+    "exceptions",
+    "private_tensorflow",
+    "programs",
+    "advice",
+    "runtime",
+    "nuts",
+    "gradients",
+    "capture",
+]
 
 
 def modules(package):

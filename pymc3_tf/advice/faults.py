@@ -1,4 +1,4 @@
-"""What to do about an error in a user's function of tensors: where it is, and what to write.
+"""What to write instead, where a user's function of tensors fails.
 
 A tensor has no numbers while TensorFlow traces a function. So NumPy, Theano and plain Python fail
 on it in many ways, and their errors do not say what is wrong.
@@ -6,129 +6,23 @@ on it in many ways, and their errors do not say what is wrong.
 
 from __future__ import annotations
 
-import builtins
 import collections
-import linecache
 import re
-import sysconfig
 import types
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
 from pymc3_tf.advice.counterparts import function_text, method_text
+from pymc3_tf.advice.places import LIBRARIES, Place, package_of
 
 # Errors of Python code that have nothing to do with tensors. They are raised unchanged.
 OWN_FAULTS = (LookupError, ArithmeticError, NameError, ImportError, OSError, MemoryError,
               RecursionError)  # fmt: skip
-
-_LIBRARIES = {
-    "numpy": "NumPy", "scipy": "SciPy", "math": "Python's math module", "cmath": "Python",
-    "theano": "Theano", "pymc3": "PyMC3", "pandas": "pandas", "xarray": "xarray",
-    "statistics": "Python", "numba": "Numba", "jax": "JAX", "torch": "PyTorch",
-    "astropy": "Astropy", "sklearn": "scikit-learn", "statsmodels": "statsmodels",
-    "autograd": "autograd",
-}  # fmt: skip
-_TENSORFLOW = {"tensorflow", "tensorflow_probability", "keras", "tf_keras", "pymc3_tf"}
-# By name, because this package does not import Theano.
+# By name: capturing knows nothing of Theano.
 _VARIABLE = ("theano.graph.basic", "Variable")
-_GENERATED = "__autograph_generated_file"
-
-
-class Place(NamedTuple):
-    """Where in the user's code an error is."""
-
-    file: str
-    line: int
-    function: str
-    source: str
-    text: str  # the part of the source that failed, or the whole line if Python does not say
-    exact: bool
-    names: Mapping[str, Any]
-    code: types.CodeType
-    called: str  # the package that the user's code called
-
-    def __str__(self) -> str:
-        source = f": `{self.source}`" if self.source else ""
-        return f"{self.file}:{self.line}, in {self.function}{source}"
-
-
-def place_of(error: BaseException) -> Optional[Place]:
-    """Return the innermost place in the user's own code; None if there is none."""
-    current: Optional[BaseException] = error
-    while current is not None:
-        frames = list(_frames(current))
-        users = [i for i, (frame, *_) in enumerate(frames) if _is_users(frame)]
-        # Installed packages are the user's own code only if nothing else is.
-        scripts = [i for i in users if "site-packages" not in frames[i][0].f_code.co_filename]
-        if users:
-            i = (scripts or users)[-1]
-            called = frames[i + 1][0].f_globals.get("__name__") if frames[i + 1 :] else ""
-            return _place(current, *frames[i], _root(called))
-        current = current.__cause__ or current.__context__
-    return None
-
-
-def _frames(error: BaseException) -> Iterator[Tuple[types.FrameType, int, int]]:
-    traceback = error.__traceback__
-    while traceback is not None:
-        yield traceback.tb_frame, traceback.tb_lineno, traceback.tb_lasti
-        traceback = traceback.tb_next
-
-
-def _is_users(frame: types.FrameType) -> bool:
-    file = frame.f_code.co_filename
-    if _GENERATED in file:
-        return True
-    root = _root(frame.f_globals.get("__name__"))
-    if root in _TENSORFLOW or root in _LIBRARIES or file.startswith("<frozen"):
-        return False
-    return not file.startswith(sysconfig.get_path("stdlib")) or "site-packages" in file
-
-
-def _place(
-    error: BaseException, frame: types.FrameType, line: int, instruction: int, called: str
-) -> Place:
-    code = frame.f_code
-    file, function = code.co_filename, code.co_name
-    names = {**vars(builtins), **frame.f_globals, **_locals(frame)}
-    if _GENERATED in file:
-        # TensorFlow rewrote the function, and knows where each line of it comes from.
-        stack = getattr(getattr(error, "ag_error_metadata", None), "translated_stack", ())
-        for origin in stack:
-            if origin.is_converted:
-                file, line, function = origin.filename, origin.lineno, origin.function_name
-                break
-        source = linecache.getline(file, line).strip()
-        return Place(file, line, function, source, source, False, names, code, called)
-    full = linecache.getline(file, line, frame.f_globals)
-    if not full:
-        return Place(file, line, function, "", _spelled(code, names), False, names, code, called)
-    text, exact = full, False
-    if hasattr(code, "co_positions"):
-        start, end, first, last = list(code.co_positions())[instruction // 2]
-        if start == end == line and None not in (first, last):
-            text, exact = full.encode()[first:last].decode(errors="replace"), True
-    return Place(file, line, function, full.strip(), text.strip(), exact, names, code, called)
-
-
-def _spelled(code: types.CodeType, names: Mapping[str, Any]) -> str:
-    """Return what a function without source may call."""
-    modules = [name for name in code.co_names if isinstance(names.get(name), types.ModuleType)]
-    called = [f"{m}.{x}" for m in modules for x in code.co_names if hasattr(names[m], x)]
-    return " ".join([*called, *code.co_freevars, *code.co_names])
-
-
-def _locals(frame: types.FrameType) -> Mapping[str, Any]:
-    """Return the local names, of all parts of a function that TensorFlow rewrote."""
-    names, outer, file = dict(frame.f_locals), frame.f_back, frame.f_code.co_filename
-    while _GENERATED in file and outer is not None:
-        if outer.f_code.co_filename == file:
-            names = {**outer.f_locals, **names}
-        outer = outer.f_back
-    return names
 
 
 def said(error: BaseException) -> str:
@@ -216,10 +110,6 @@ def _is_theanos(x: Any) -> bool:
     return any((c.__module__, c.__name__) == _VARIABLE for c in type(x).__mro__)
 
 
-def _root(module: Any) -> str:
-    return module.split(".")[0] if isinstance(module, str) else ""
-
-
 def _module_of(x: Any) -> str:
     """Return the module in which a function, or the class of an object, is."""
     if isinstance(x, np.ufunc):
@@ -264,12 +154,12 @@ def _variable_in(x: Any) -> Any:
 
 def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> str:
     """Return what to write for functions of other libraries, if the failure is theirs."""
-    theirs = [(text, x) for text, x in found if _root(_module_of(x)) in _LIBRARIES]
+    theirs = [(text, x) for text, x in found if package_of(_module_of(x)) in LIBRARIES]
     functions = [(text, x) for text, x in theirs if callable(x)]
     if place.exact and functions and _is_call_of(place.text, functions[0][0]):
         return _functions_text(functions[:1])
     refused = re.search("convert a symbolic|must be real number", error)
-    if place.called not in _LIBRARIES and not refused:
+    if place.called not in LIBRARIES and not refused:
         return ""
     if functions:
         with_tensors = [(text, x) for text, x in functions if _gets_tensor(place, text)]
@@ -280,11 +170,11 @@ def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> s
                 f"{text!r} is an array, which a tensor cannot index. Write "
                 f"tf.gather({text}, index), or tf.boolean_mask for a condition."
             )
-    kind = _root(_module_of(theirs[0][1])) if theirs else ""
+    kind = package_of(_module_of(theirs[0][1])) if theirs else ""
     if kind and kind != "numpy":
         text = theirs[0][0]
         return (
-            f"{text!r} is an object of {_LIBRARIES[kind]}, and does not go with tensors. Make an "
+            f"{text!r} is an object of {LIBRARIES[kind]}, and does not go with tensors. Make an "
             f"array of it, np.asarray({text}, float), and put that into feed_dict, or write "
             f"tf.constant(np.asarray({text}, float))."
         )
@@ -311,7 +201,7 @@ def _gets_tensor(place: Place, function: str) -> bool:
 def _functions_text(functions: Sequence[Tuple[str, Any]]) -> str:
     texts = []
     for text, x in dict(functions).items():
-        library = _LIBRARIES[_root(_module_of(x))]
+        library = LIBRARIES[package_of(_module_of(x))]
         texts.append(
             f"{text} is of {library}, and a tensor has no numbers here. {_instead(text, x)}"
         )

@@ -18,11 +18,13 @@ from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs
 
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native
-from pymc3_tf.capture.capture import Input, capture
-from pymc3_tf.capture.keys import graph_tensor, same_key, tensors_of, variable_of
+from pymc3_tf.bridge.interruption import stop_sampling
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input, graph_tensor, same_key, tensors_of, variable_of
 from pymc3_tf.capture.signatures import arguments_of
-from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, WorkerLostError
 from pymc3_tf.gradients import numerical
+from pymc3_tf.programs.differentiation import pull_back
 from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.programs.serialized import static_shape
 from pymc3_tf.runtime import failures, functions
@@ -177,7 +179,11 @@ class TensorFlowOp(theano.graph.op.Op):
 
     def perform(self, node: Apply, inputs: List[np.ndarray], output_storage: List[Any]) -> None:
         """Call TensorFlow."""
-        for storage, result in zip(output_storage, functions.function(self.program)(inputs)):
+        try:
+            results = functions.function(self.program)(inputs)
+        except WorkerLostError as error:
+            stop_sampling(error)
+        for storage, result in zip(output_storage, results):
             storage[0] = result
 
     def infer_shape(self, fgraph: Any, node: Apply, shapes: List[Any]) -> List[Any]:
@@ -197,30 +203,18 @@ class TensorFlowOp(theano.graph.op.Op):
 
     def L_op(self, inputs: List[Any], outputs: List[Any], output_gradients: List[Any]) -> List[Any]:
         """Return the vector-Jacobian product."""
-        pullback = self.program.differentiated.pullback
-        assert pullback is not None
-        vjp = self.program.vjp()
-        if not vjp.outputs:
-            found: List[Any] = []
-        elif pullback.cotangents:
-            cotangents = [
-                tt.zeros_like(y) if isinstance(g.type, DisconnectedType) else g
-                for y, g, spec in zip(outputs, output_gradients, self.program.outputs)
-                if spec.is_floating
-            ]
-            found = as_list(TensorFlowOp.of(vjp)(*inputs, *cotangents))
-        else:
-            # Linear in the one upstream gradient: without it as an input, the product never waits
-            # for the value, so that both can always be had in one call.
-            scalar = next(
-                g for g, spec in zip(output_gradients, self.program.outputs) if spec.is_floating
-            )
-            found = [scalar * v for v in as_list(TensorFlowOp.of(vjp)(*inputs))]
-        remaining = iter(found)
-        return [
-            tt.zeros_like(x, dtype=theano.config.floatX) if g is None else next(remaining)
-            for x, g in zip(inputs, pullback.gradients)
+        upstream = [
+            tt.zeros_like(y) if isinstance(g.type, DisconnectedType) else g
+            for y, g in zip(outputs, output_gradients)
         ]
+        return [
+            tt.zeros_like(x, dtype=theano.config.floatX) if g is None else g
+            for x, g in zip(inputs, pull_back(self.program, inputs, upstream, _apply))
+        ]
+
+
+def _apply(program: Program, inputs: Sequence[Any]) -> List[Any]:
+    return as_list(apply(program, inputs))
 
 
 def apply(program: Program, inputs: Sequence[Any], check: Check = None) -> Any:

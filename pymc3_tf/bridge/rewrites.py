@@ -14,6 +14,7 @@ from theano.graph.opt import GlobalOptimizer, MergeOptimizer
 from theano.graph.toolbox import ReplaceValidate
 
 from pymc3_tf.bridge.op import TensorFlowOp, apply
+from pymc3_tf.programs import differentiation
 
 
 class MergeValueAndGradient(GlobalOptimizer):
@@ -34,7 +35,7 @@ class MergeValueAndGradient(GlobalOptimizer):
             program = forward.op.program
             if not any(spec.is_floating for spec in program.outputs) or program.pullback is None:
                 continue
-            vjp_key = program.vjp().key
+            vjp_key = differentiation.vjp(program).key
             for (key, vjp_inputs), vjp in nodes.items():
                 if key == vjp_key and vjp_inputs[: len(inputs)] == inputs:
                     # An upstream gradient that itself needs the value has to come after it.
@@ -45,7 +46,7 @@ class MergeValueAndGradient(GlobalOptimizer):
 
 
 def _merge(fgraph: Any, forward: Apply, vjp: Apply) -> None:
-    merged: List[Any] = apply(forward.op.program.value_and_vjp(), vjp.inputs)
+    merged: List[Any] = apply(differentiation.value_and_vjp(forward.op.program), vjp.inputs)
     fgraph.replace_all_validate(
         list(zip(forward.outputs + vjp.outputs, merged)), reason="merge_value_and_gradient"
     )

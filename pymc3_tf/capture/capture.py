@@ -10,9 +10,17 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
 
-from pymc3_tf.advice.faults import OWN_FAULTS, advice_on, place_of, result_text, said
+from pymc3_tf.capture.calls import call
+from pymc3_tf.capture.checks import (
+    check_compilation,
+    check_dependence,
+    check_ops,
+    check_unfed,
+    input_spec,
+    refuse_cluster,
+    size_checked,
+)
 from pymc3_tf.capture.freezing import (
     SCOPE,
     VARIABLE_OPS,
@@ -24,47 +32,21 @@ from pymc3_tf.capture.freezing import (
     stand_ins,
     variable_values,
 )
-from pymc3_tf.capture.frozen_seeds import refuse_frozen_seeds
 from pymc3_tf.capture.keys import (
+    Input,
     Source,
     graph_tensor,
     label_of,
-    listed,
     tensors_of,
     type_of,
-    unfed_placeholders,
     variable_of,
 )
-from pymc3_tf.capture.seeds import seed_random_ops
-from pymc3_tf.capture.signatures import call_by_name
-from pymc3_tf.capture.sizes import is_too_large, size_checked, size_error
-from pymc3_tf.exceptions import (
-    DeclarationError,
-    DeclarationTypeError,
-    UnfedPlaceholderError,
-    UnsupportedOpError,
-)
+from pymc3_tf.capture.random_ops import refuse_frozen_seeds, seed_random_ops
+from pymc3_tf.exceptions import DeclarationError, UnsupportedOpError
 from pymc3_tf.programs.cluster import Cluster
-from pymc3_tf.programs.program import Gradients, Program, TensorSpec, add_gradients, assemble
-from pymc3_tf.programs.serialized import (
-    Shape,
-    clean,
-    every_node,
-    node_of,
-    prune,
-    rewire,
-    static_shape,
-)
-from pymc3_tf.programs.xla import unsupported_by_xla
-
-
-class Input(NamedTuple):
-    """What one input of a program is called, and what is known of the values it will take."""
-
-    key: Any  # tensor, variable or argument name
-    dtype: Optional[str]  # None if the graph alone knows
-    shape: Shape
-    argument: str = "params"  # the user's argument that it came from, for error messages
+from pymc3_tf.programs.differentiation import Gradients, add_gradients, assemble
+from pymc3_tf.programs.program import Program, TensorSpec
+from pymc3_tf.programs.serialized import GraphDef, clean, node_of, prune, rewire
 
 
 def capture(
@@ -112,31 +94,15 @@ def capture(
     if not callable(source):
         return _capture_tensors(source, inputs, how, seeded=draws)
     if tf.executing_eagerly():
-        _refuse_cluster(session, name)
+        refuse_cluster(session, name)
         return _capture_function(source, inputs, how)
     # Outside eager mode the function may use the variables and tensors of the user's graph.
     with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(SCOPE):
         placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
-        result = _call(source, inputs, placeholders, name)
+        result = call(source, inputs, placeholders, name)
     fixed = [i._replace(key=p) for i, p in zip(inputs, placeholders)]
     labels = [str(i.key) for i in inputs]
     return _capture_tensors(result, fixed, how, labels)
-
-
-def trace(function: Callable[..., Any], inputs: Sequence[Input], name: str) -> Any:
-    """Return what a function says of symbolic tensors, which need not be tensors."""
-    if not tf.executing_eagerly():
-        with tf.compat.v1.get_default_graph().as_default(), tf.name_scope(SCOPE):
-            placeholders = [tf.compat.v1.placeholder(i.dtype, i.shape) for i in inputs]
-            return _returned(function, inputs, placeholders, name)
-    found: List[Any] = []
-
-    def build(*arguments: tf.Tensor) -> None:
-        found.append(_returned(function, inputs, arguments, name))
-
-    signature = [tf.TensorSpec(i.shape, i.dtype) for i in inputs]
-    tf.function(build, autograph=False).get_concrete_function(*signature)
-    return found[0]
 
 
 class _How(NamedTuple):
@@ -164,8 +130,8 @@ def _capture_tensors(
     cluster = _cluster(graph, how)
     tensors = [graph_tensor(i.key, graph, i.argument, name) for i in inputs]
     labels = labels or [node_of(t.name) for t in tensors]
-    specs = [_input_spec(i, *type_of(t), label) for i, t, label in zip(inputs, tensors, labels)]
-    _check_unfed(outputs, tensors, name)
+    specs = [input_spec(i, *type_of(t), label) for i, t, label in zip(inputs, tensors, labels)]
+    check_unfed(outputs, tensors, name)
     if graph.finalized:
         raise DeclarationError(
             f"the graph of {name} is finalized, and its gradient has to be added to it. Declare "
@@ -184,8 +150,8 @@ def _capture_tensors(
     roots = gradients.names + (arguments if how.draws else [])
     prune(graph_def, roots)
     refuse_frozen_seeds(graph_def, arguments, name)
-    _check_ops(graph_def, name)
-    _check_dependence(graph_def, arguments, inputs, labels, name)
+    check_ops(graph_def, name)
+    check_dependence(graph_def, arguments, inputs, labels, name)
     parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
     outs = _output_specs(source, gradients, name)
     structure = structure_of(source)
@@ -202,7 +168,8 @@ def _capture_tensors(
     freeze_shapes(graph_def, graph, {})
     with size_checked(name):
         graph_def = freeze(graph_def, values, roots, name)
-    _check_compilation(graph_def, how)
+    if how.jit_compile:
+        check_compilation(graph_def, name)
     return assemble(
         graph_def,
         specs,
@@ -219,7 +186,7 @@ def _cluster(graph: tf.Graph, how: _How) -> Optional[Cluster]:
     """Return the cluster on which a graph lives; None if it is to be frozen."""
     session = how.session or tf.compat.v1.get_default_session()
     if session is None or session.graph is not graph:
-        _refuse_cluster(how.session, how.name)
+        refuse_cluster(how.session, how.name)
         return None
     cluster = Cluster.of(session)
     if cluster and how.jit_compile:
@@ -228,45 +195,6 @@ def _cluster(graph: tf.Graph, how: _How) -> Optional[Cluster]:
             f"{cluster.target}. Leave jit_compile out."
         )
     return cluster
-
-
-def _refuse_cluster(session: Optional[tf.compat.v1.Session], name: str) -> None:
-    if getattr(session, "sess_str", None):
-        raise DeclarationError(
-            f"{name} is not in the graph of the session, which is connected to a cluster. Build it "
-            "of tensors of that graph, inside of `with session.graph.as_default():`."
-        )
-
-
-def _input_spec(given: Input, dtype: tf.DType, shape: tf.TensorShape, label: str) -> TensorSpec:
-    """Reconcile what the graph says of an input with the value that it will get."""
-    if given.dtype is not None and not np.can_cast(given.dtype, dtype.as_numpy_dtype, "same_kind"):
-        raise DeclarationTypeError(
-            f"{given.argument}: {label!r} is {dtype.name} in the graph, and its value is "
-            f"{given.dtype}. Make the placeholder floating, or give a value of dtype {dtype.name}."
-        )
-    if not shape.is_compatible_with(given.shape):
-        raise DeclarationError(
-            f"{given.argument}: {label!r} has shape {shape} in the graph, and its value has shape "
-            f"{tf.TensorShape(given.shape)}. Give a value of shape {shape}, or build the "
-            "placeholder with None for the dimensions that may differ."
-        )
-    shape = shape.merge_with(given.shape) if _is_scalar_or_unknown(shape) else shape
-    return TensorSpec("", label, dtype.name, static_shape(shape))
-
-
-def _is_scalar_or_unknown(shape: tf.TensorShape) -> bool:
-    # An unknown rank is settled by the value; unknown dimensions stay so, for pm.set_data.
-    return shape.rank is None or shape.rank == 0
-
-
-def _check_unfed(outputs: Sequence[tf.Tensor], tensors: Sequence[tf.Tensor], name: str) -> None:
-    unfed = [node_of(t.name) for t in unfed_placeholders(outputs, tensors)]
-    if unfed:
-        raise UnfedPlaceholderError(
-            f"{name} needs {listed(unfed)}, which {'has' if len(unfed) == 1 else 'have'} no "
-            "value. Give each a parameter in params or data in feed_dict."
-        )
 
 
 def _add_gradients(
@@ -281,7 +209,7 @@ def _add_gradients(
         ) from error
 
 
-def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
+def _detach(graph_def: GraphDef, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
     """Replace tensors by placeholders, so that what computes them can be pruned.
 
     Variables stay: until they are frozen their tensor is a handle, not a value.
@@ -300,52 +228,6 @@ def _detach(graph_def: Any, tensors: Sequence[tf.Tensor]) -> Dict[str, str]:
 # -- functions --------------------------------------------------------------------------------
 
 
-def _returned(
-    function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
-) -> Any:
-    try:
-        given = {i.key: t for i, t in zip(inputs, tensors) if isinstance(i.key, str)}
-        return call_by_name(function, given)
-    except (DeclarationError, DeclarationTypeError, *OWN_FAULTS):
-        raise
-    except Exception as error:
-        raise _untraceable(error, inputs, name) from error
-
-
-def _untraceable(error: Exception, inputs: Sequence[Input], name: str) -> DeclarationError:
-    labels = [label_of(i.key) for i in inputs]
-    described = ", ".join(
-        f"{label}: {i.dtype} {tf.TensorShape(i.shape)}" for label, i in zip(labels, inputs)
-    )
-    place = place_of(error)
-    at = f" at {place}" if place else ""
-    if is_too_large(error):
-        return size_error(f"a constant of {name}", error, at)
-    known = [(label, i.dtype) for label, i in zip(labels, inputs) if i.dtype is not None]
-    advice = advice_on(error, place, known)
-    return DeclarationError(
-        f"{name} could not be traced with ({described}){at}. {advice}{' ' if advice else ''}"
-        f"{said(error)}"
-    )
-
-
-def _call(
-    function: Callable[..., Any], inputs: Sequence[Input], tensors: Sequence[tf.Tensor], name: str
-) -> Any:
-    """Return what the function returns, nested as it may be, after checking that it is tensors."""
-    result = tf.nest.map_structure(_value_of, _returned(function, inputs, tensors, name))
-    for output in tf.nest.flatten(result):
-        if not isinstance(output, tf.Tensor):
-            raise DeclarationTypeError(
-                f"{name} returned {type(output).__name__}, not a tensor. {result_text(output)}"
-            )
-    return result
-
-
-def _value_of(output: Any) -> Any:
-    return tf.convert_to_tensor(output) if isinstance(output, tf.Variable) else output
-
-
 def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how: _How) -> Program:
     name = how.name
     traced: Dict[str, Any] = {}
@@ -353,7 +235,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     specs = [
         TensorSpec("", str(i.key), str(i.dtype), i.shape)
         if v is None
-        else _input_spec(i, v.dtype, v.shape, label_of(i.key))
+        else input_spec(i, v.dtype, v.shape, label_of(i.key))
         for i, v in zip(inputs, variables)
     ]
 
@@ -361,7 +243,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         graph, remaining = tf.compat.v1.get_default_graph(), iter(arguments)
         # A variable that is an input is differentiated by its handle, as it is in a graph.
         tensors = [next(remaining) if v is None else graph.capture(v.handle) for v in variables]
-        result = _call(function, inputs, tensors, name)
+        result = call(function, inputs, tensors, name)
         outputs = tf.nest.flatten(result)
         gradients = _add_gradients(outputs, tensors if how.differentiable else (), name)
         traced.update(
@@ -381,14 +263,15 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     roots = gradients.names + (arguments if how.draws else [])
     prune(graph_def, roots)
     refuse_frozen_seeds(graph_def, arguments, name)
-    _check_ops(graph_def, name)
-    _check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
+    check_ops(graph_def, name)
+    check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
     with size_checked(name):
         values, labels = captured_values(graph_def, concrete.graph.captures, known)
         freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
         graph_def = freeze(graph_def, values, roots, name)
-    _check_compilation(graph_def, how)
+    if how.jit_compile:
+        check_compilation(graph_def, name)
     return assemble(
         graph_def,
         specs,
@@ -399,9 +282,6 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         frozen=_frozen(values, arguments, labels),
         jit_compile=how.jit_compile,
     )
-
-
-# -- checks -----------------------------------------------------------------------------------
 
 
 def _output_specs(result: Any, gradients: Gradients, name: str) -> List[TensorSpec]:
@@ -427,93 +307,7 @@ def structure_of(result: Any) -> Any:
     return tf.nest.pack_sequence_as(result, range(len(tf.nest.flatten(result))))
 
 
-_STATEFUL_ALLOWED = {
-    "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2",
-    "If", "While", "Case", "StatefulPartitionedCall",
-    "VariableV2", "Variable", "VarHandleOp", "ReadVariableOp", "ResourceGather",
-    "ResourceGatherNd", "VariableShape", "Placeholder",
-}  # fmt: skip
-# TensorArrays and stacks live and die within one evaluation.
-_STATEFUL_PREFIXES = ("TensorArray", "Stack")
-_RANDOM_OPS = ("Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal")
-# What tf.random.Generator takes its seeds from.
-_GENERATORS = ("Rng", "Stateful")
-_ASSIGNMENTS = ("Assign", "ResourceScatter", "ScatterUpdate", "ScatterAdd", "ScatterSub")
-_PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-
-
-def _check_ops(graph_def: Any, name: str) -> None:
-    functions = {f.signature.name for f in graph_def.library.function}
-    for node in every_node(graph_def):
-        where = f"{name} uses {node.op} at the node {node.name!r}"
-        if node.op in _PYTHON_OPS:
-            raise UnsupportedOpError(
-                f"{where}: Python code (tf.py_function, tf.numpy_function) cannot be frozen with "
-                "the graph or sent to other processes. Write it with TensorFlow ops, or make it a "
-                "Theano op (theano.compile.ops.as_op) of the PyMC3 model."
-            )
-        if node.op.startswith(_ASSIGNMENTS):
-            raise UnsupportedOpError(
-                f"{where}: it changes a variable, and a log density must give the same number each "
-                "time. Leave the assignment out; give what changes as a parameter, or by feed_dict."
-            )
-        if node.op in functions or node.op in _STATEFUL_ALLOWED:
-            continue
-        if node.op.startswith(_STATEFUL_PREFIXES):
-            continue
-        definition = op_def_registry.get(node.op)
-        if definition is None or not definition.is_stateful:
-            continue
-        if "Random" in node.op or node.op in _RANDOM_OPS or node.op.startswith(_GENERATORS):
-            if name == "random":
-                raise UnsupportedOpError(
-                    f"{where}: it cannot be given a seed there. Use the tf.random.stateless_... "
-                    "ops in a function of seed and size; in a graph, tf.random.normal, uniform, "
-                    "truncated_normal, gamma, poisson and categorical work too, outside of loops."
-                )
-            raise UnsupportedOpError(
-                f"{where}: it draws random numbers, and a log density must give the same number "
-                "each time. Use a tf.random.stateless_... op with a fixed seed (a random layer of "
-                "Keras, such as Dropout, with training=False), or make the random quantity a "
-                "variable of the PyMC3 model."
-            )
-        if "Table" in node.op:
-            raise UnsupportedOpError(
-                f"{where}: lookup tables live in one session and cannot be frozen. Look up with "
-                "tf.gather in a constant tensor instead."
-            )
-        raise UnsupportedOpError(
-            f"{where}: it has a state that cannot be frozen or sent to other processes. Compute "
-            "its value beforehand and hand it over by feed_dict."
-        )
-
-
-def _check_dependence(
-    graph_def: Any,
-    arguments: Sequence[str],
-    inputs: Sequence[Input],
-    labels: Sequence[str],
-    name: str,
-) -> None:
-    present = {node.name for node in graph_def.node}
-    for argument, given, label in zip(arguments, inputs, labels):
-        if node_of(argument) not in present:
-            raise DeclarationError(
-                f"{name} does not depend on {label!r}, which {given.argument} gives. Leave it out, "
-                "or use it in the computation."
-            )
-
-
-def _check_compilation(graph_def: Any, how: _How) -> None:
-    unsupported = unsupported_by_xla(graph_def) if how.jit_compile else []
-    if unsupported:
-        raise UnsupportedOpError(
-            f"XLA cannot compile {', '.join(unsupported)}, which {how.name} or its gradient uses. "
-            "Leave jit_compile out."
-        )
-
-
-def _as_graph_def(graph: tf.Graph, name: str) -> Any:
+def _as_graph_def(graph: tf.Graph, name: str) -> GraphDef:
     with size_checked(name):
         return graph.as_graph_def()
 

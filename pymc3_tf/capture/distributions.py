@@ -12,7 +12,8 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf.capture.capture import Input, trace
+from pymc3_tf.capture.calls import call_symbolically
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.capture.signatures import arguments_of, call_by_name, signature_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.programs.serialized import Shape, static_shape
@@ -117,7 +118,7 @@ class DistributionLogProb(_OfDistribution):
 
     def traits(self, inputs: Sequence[Input]) -> Traits:
         """Return what a declaration has to know, for parameters and data of these shapes."""
-        return trace(lambda **given: self.of(**given).traits(), inputs, "distribution")
+        return call_symbolically(lambda **given: self.of(**given).traits(), inputs, "distribution")
 
     def unconstrained_shape(self, value: Input, inputs: Sequence[Input]) -> Shape:
         """Return the shape of the unconstrained value."""
@@ -126,7 +127,7 @@ class DistributionLogProb(_OfDistribution):
             return self.of(**given).inverse(value).shape
 
         renamed = value._replace(key="value")
-        shape = trace(shape_of, [renamed, *inputs], "distribution")
+        shape = call_symbolically(shape_of, [renamed, *inputs], "distribution")
         if not shape.is_fully_defined():
             raise DeclarationError(
                 f"TensorFlow does not know the shape of the unconstrained value: {shape}. Give "

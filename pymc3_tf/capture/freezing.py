@@ -6,12 +6,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import convert_to_constants, op_def_registry
-from tensorflow.python.util import deprecation
 
 from pymc3_tf.capture.keys import label_of, type_of
 from pymc3_tf.exceptions import MissingSessionError, UninitializedVariableError, UnsupportedOpError
-from pymc3_tf.programs.grappler import optimize
+from pymc3_tf.private_tensorflow import op_definition, optimize, variables_to_constants
 from pymc3_tf.programs.program import TensorSpec
 from pymc3_tf.programs.serialized import (
     called_functions,
@@ -94,13 +92,8 @@ def _to_constants(
     roots: Sequence[str],
     only: Optional[Set[str]] = None,
 ) -> Any:
-    with deprecation.silence():
-        return convert_to_constants.convert_variables_to_constants_from_session_graph(
-            _Values(values),
-            graph_def,
-            sorted({node_of(root) for root in roots}),
-            variable_names_allowlist=only,
-        )
+    nodes = sorted({node_of(root) for root in roots})
+    return variables_to_constants(_Values(values), graph_def, nodes, only)
 
 
 def variable_values(
@@ -245,7 +238,7 @@ def _declare_stateless(graph_def: Any) -> None:
 
 def _is_stateful(node: Any, functions: Mapping[str, Any], stateful: Set[str]) -> bool:
     called = [name for name in called_functions(node) if name in functions]
-    definition = op_def_registry.get(node.op)
+    definition = op_definition(node.op)
     if called:
         return any(name in stateful for name in called)
     return definition is None or definition.is_stateful

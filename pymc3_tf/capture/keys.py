@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
@@ -11,6 +11,15 @@ from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, UnfedPla
 from pymc3_tf.programs.serialized import Shape, node_of, static_shape
 
 Source = Union[tf.Tensor, Sequence[tf.Tensor], Callable[..., Any]]
+
+
+class Input(NamedTuple):
+    """What one input of a program is called, and what is known of the values it will take."""
+
+    key: Any  # tensor, variable or argument name
+    dtype: Optional[str]  # None if the graph alone knows
+    shape: Shape
+    argument: str = "params"  # the user's argument that it came from, for error messages
 
 
 def same_key(a: Any, b: Any) -> bool:

@@ -9,9 +9,9 @@ import functools
 from typing import Any, FrozenSet, List, NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry, ops
 
 from pymc3_tf.gradients.ways import NOWHERE, Body, Reach, Ways, dtypes_of, union
+from pymc3_tf.private_tensorflow import gradient_function, op_definition
 
 # Their outputs do not depend on the values of their inputs.
 _SHAPES = frozenset("Shape ShapeN Size Rank ZerosLike OnesLike BroadcastGradientArgs".split())
@@ -134,7 +134,7 @@ def _lacking(signature: bytes) -> FrozenSet[int]:
     It is called, because a table would lack custom ops and other versions of TensorFlow.
     """
     node = tf.compat.v1.NodeDef.FromString(signature)
-    definition = op_def_registry.get(node.op)
+    definition = op_definition(node.op)
     if definition is None:
         return frozenset()
     graph_def = tf.compat.v1.GraphDef()
@@ -150,7 +150,7 @@ def _lacking(signature: bytes) -> FrozenSet[int]:
         try:
             tf.import_graph_def(graph_def, name="")
             op = graph.get_operation_by_name("op")
-            gradient = ops.get_gradient_function(op)
+            gradient = gradient_function(op)
             if gradient is None:
                 return every
             upstream = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from pymc3_tf.exceptions import (
     UnsupportedOpError,
 )
 from pymc3_tf.gradients.missing import Gap, GradientWays
+from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.programs.program import Program
 from pymc3_tf.runtime import failures, functions
 
@@ -59,9 +60,8 @@ def check(program: Program, at: At) -> None:
     pymc3_tf.exceptions.GradientError
         If central differences disagree with the gradient.
     """
-    checked: Set[int] = program.__dict__.get("_checked", set())
     free = [i for i in at.free if program.inputs[i].is_floating]
-    if program.pullback is None or checked.issuperset(free):
+    if program.pullback is None or program.kept.checked.issuperset(free):
         return
     if not any(spec.is_floating for spec in program.outputs):
         return
@@ -86,7 +86,7 @@ def check(program: Program, at: At) -> None:
             if not stops:
                 raise GradientError(_wrong_text(program, point, wrong))
             _warn(_stop_text(program, wrong, stops[0]))
-    program.__dict__["_checked"] = checked.union(free)
+    program.kept.checked.update(free)
 
 
 def compile(program: Program, at: At) -> None:
@@ -129,9 +129,13 @@ class _Line:
     """The weighted sum of a program's outputs, near a point."""
 
     def __init__(self, program: Program, shapes: Sequence[Any], rng: Any) -> None:
+<<<<<<< HEAD
         # The program keeps what is built here, because samplers need it too.
         both: Any = program.__dict__.setdefault("_with_gradient", program.value_and_vjp())
         self._both = both
+=======
+        self._both = value_and_vjp(program)
+>>>>>>> w-programs
         floating = [spec for spec in program.outputs if spec.is_floating]
         self._number = len(program.outputs)
         self._floating = [k for k, spec in enumerate(program.outputs) if spec.is_floating]

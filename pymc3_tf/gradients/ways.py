@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from tensorflow.python.framework import op_def_registry
+from pymc3_tf.private_tensorflow import op_definition
 
 Tensor = Tuple[str, int]  # a node, and which of its outputs
 
@@ -78,7 +78,7 @@ class Body:
         self._offsets: Dict[str, Dict[str, int]] = {}
         for node in nodes:
             called = functions.get(node.op)
-            definition = called.signature if called else op_def_registry.get(node.op)
+            definition = called.signature if called else op_definition(node.op)
             found = dtypes_of(node, definition.output_arg) if definition else [("", 0)]
             self.outputs[node.name] = [dtype for _, dtype in found]
             offsets = self._offsets[node.name] = {}

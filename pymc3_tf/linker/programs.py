@@ -11,6 +11,8 @@ from scipy.interpolate import PPoly
 
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, resident, tf_funcify
+from pymc3_tf.programs.building import build
+from pymc3_tf.programs.differentiation import pull_back, value_and_vjp
 from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.programs.serialized import define_functions
 
@@ -37,16 +39,7 @@ def _program(op: Any, node: Any) -> Callable[..., Any]:
         def gradient(*upstream: Any) -> List[Any]:
             # The program's own pullback: it was made where all of TensorFlow's gradients exist,
             # which a frozen graph no longer has.
-            pullback = program.differentiated.pullback
-            vjp = program.vjp()
-            floating = [g for g, spec in zip(upstream, program.outputs) if spec.is_floating]
-            if pullback.cotangents:
-                found = iter(_build(vjp, [*xs, *floating], data) if vjp.outputs else [])
-            else:
-                found = iter(
-                    [floating[0] * g for g in _build(vjp, xs, data)] if vjp.outputs else []
-                )
-            return [None if spec is None else next(found) for spec in pullback.gradients]
+            return pull_back(program, xs, upstream, lambda part, ys: _build(part, ys, data))
 
         return outputs, gradient
 
@@ -66,11 +59,11 @@ def _build(program: Program, xs: Sequence[Any], data: Mapping[int, Any]) -> List
     nodes = [spec.node for spec in program.inputs] + [feed.node for feed in program.feeds]
     feeds = [data.get(id(feed.array), feed.array) for feed in program.feeds]
 
-    def build(*tensors: Any) -> List[Any]:
-        return program.build(dict(zip(nodes, tensors)))
+    def add(*tensors: Any) -> List[Any]:
+        return build(program, dict(zip(nodes, tensors)))
 
     # Programs are graphs: outside of a function, they get one of their own.
-    place = tf.function(build, autograph=False) if tf.executing_eagerly() else build
+    place = tf.function(add, autograph=False) if tf.executing_eagerly() else add
     return place(*xs, *map(tf.convert_to_tensor, feeds))
 
 
@@ -82,7 +75,7 @@ def compile_alone(program: Program) -> None:
     tf.errors.OpError
         If it cannot.
     """
-    both = program.value_and_vjp() if program.pullback else program
+    both = value_and_vjp(program) if program.pullback else program
     shapes = [[n or 1 for n in spec.shape or ()] for spec in both.inputs]
     xs = [tf.ones(shape, spec.dtype) for shape, spec in zip(shapes, both.inputs)]
     tf.function(lambda *x: _build(both, x, {}), autograph=False, jit_compile=True)(*xs)

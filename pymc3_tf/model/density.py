@@ -22,7 +22,7 @@ from theano.graph.basic import Constant, Variable, graph_inputs
 
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native, pairs_of
 from pymc3_tf.bridge.op import Check, apply, bind_constants
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
 from pymc3_tf.capture.distributions import (
     DistributionLogProb,
     DistributionSample,
@@ -30,7 +30,7 @@ from pymc3_tf.capture.distributions import (
     Traits,
     joint_data_text,
 )
-from pymc3_tf.capture.keys import Source, find_value, guess_text, same_key, tensor_spec
+from pymc3_tf.capture.keys import Input, Source, find_value, guess_text, same_key, tensor_spec
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, about
 from pymc3_tf.gradients import numerical
 from pymc3_tf.model.feeds import feed_for

@@ -14,8 +14,8 @@ from theano.graph.basic import Variable
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native, pairs_of
 from pymc3_tf.bridge.op import apply, as_list
 from pymc3_tf.bridge.stacks import drawn, evaluate_draws
-from pymc3_tf.capture.capture import Input, capture
-from pymc3_tf.capture.keys import graph_tensor, needed, tensors_of
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input, graph_tensor, needed, tensors_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.model.density import TFDensity
 from pymc3_tf.model.feeds import values_at

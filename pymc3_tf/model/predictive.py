@@ -12,8 +12,8 @@ import dill
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf.capture.capture import Input, capture
-from pymc3_tf.capture.keys import variable_of
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input, variable_of
 from pymc3_tf.capture.signatures import arguments_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.programs.program import Program

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.nuts import factorizations, trees
-from pymc3_tf.programs import grappler
+from pymc3_tf.private_tensorflow import optimize
 from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
@@ -155,7 +155,7 @@ def _inline(function: Any) -> Callable[..., Any]:
             marked.attr.pop(mark, None)
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
-    graph_def = grappler.optimize(graph_def, [*inputs, *outputs], ["function"])
+    graph_def = optimize(graph_def, [*inputs, *outputs], ["function"])
     name_functions(graph_def)
     define_functions(graph_def)
     functions = factorizations.substitute(graph_def)

@@ -8,12 +8,10 @@ process opens a session of its own. What does not answer in time is an error, ne
 from __future__ import annotations
 
 import dataclasses
-import logging
-import multiprocessing
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, List, NoReturn, Optional
+from typing import Any, Callable, List, Optional
 
 import tensorflow as tf
 
@@ -23,9 +21,8 @@ from pymc3_tf.exceptions import (
     UnreachableClusterError,
     WorkerLostError,
 )
-
-# PyMC3's own logger: what is logged there is shown beside its messages about sampling.
-_log = logging.getLogger("pymc3")
+from pymc3_tf.private_tensorflow import config_of, target_of
+from pymc3_tf.programs.serialized import GraphDef
 
 # Seconds after which a call of the cluster is given up, unless the session's config says another
 # number, and seconds in which a server has to say that it is there. Together less than 30.
@@ -74,11 +71,10 @@ class Cluster:
         pymc3_tf.exceptions.UnreachableClusterError
             If the server to which the session is connected does not answer.
         """
-        target = tf.compat.as_str(getattr(session, "sess_str", None) or b"")
-        if not target:
+        target = target_of(session)
+        if session is None or not target:
             return None
-        # There is no public way to ask a session for its config.
-        config = getattr(session, "_config", None) or tf.compat.v1.ConfigProto()
+        config = config_of(session)
         if config.isolate_session_state or config.HasField("cluster_def"):
             raise DeclarationError(
                 f"the variables of the session of {target} are its own (its config has "
@@ -98,13 +94,13 @@ class Cluster:
     @property
     def seconds(self) -> float:
         """How long a call may take."""
-        return self._config().operation_timeout_in_ms / 1000
+        return self._timed_config().operation_timeout_in_ms / 1000
 
     def session(self, graph: tf.Graph) -> tf.compat.v1.Session:
         """Open a session of this process, which sees the variables of the user's."""
-        return _Session(self.target, graph=graph, config=self._config())
+        return _Session(self.target, graph=graph, config=self._timed_config())
 
-    def check_variables(self, graph_def: Any, variables: List[str], name: str) -> None:
+    def check_variables(self, graph_def: GraphDef, variables: List[str], name: str) -> None:
         """See that all variables have a value, without reading any.
 
         Parameters
@@ -143,22 +139,18 @@ class Cluster:
                 "first."
             )
 
-    def guarded(self, call: Callable[..., Any], graph_def: Any) -> Callable[..., Any]:
-        """Let a call raise `WorkerLostError`, with the name of the task, for a task that is gone.
-
-        In ``pm.sample`` the draws so far are kept.
-        """
+    def guarded(self, call: Callable[..., Any], graph_def: GraphDef) -> Callable[..., Any]:
+        """Let a call raise `WorkerLostError`, with the name of the task that is gone."""
 
         def guarded(*values: Any) -> Any:
             try:
                 return call(*values)
             except _LOST as error:
-                cause, text = error, self.explain(error, graph_def)
-            _stop_sampling(text, cause)
+                raise WorkerLostError(self.explain(error, graph_def)) from error
 
         return guarded
 
-    def explain(self, error: tf.errors.OpError, graph_def: Any) -> str:
+    def explain(self, error: tf.errors.OpError, graph_def: GraphDef) -> str:
         """Say which task of the cluster does not answer, or else what is wrong."""
         # TensorFlow names the task to which its connection broke, but not one that is just silent.
         lost = sorted(set(_TASK.findall(error.message)))
@@ -182,18 +174,18 @@ class Cluster:
             "the density again."
         )
 
-    def _config(self) -> Any:
+    def _timed_config(self) -> Any:
         config = tf.compat.v1.ConfigProto.FromString(self.config)
         config.operation_timeout_in_ms = config.operation_timeout_in_ms or 1000 * CALL_TIMEOUT
         return config
 
-    def _silent(self, graph_def: Any) -> List[str]:
+    def _silent(self, graph_def: GraphDef) -> List[str]:
         tasks = self._tasks(graph_def)
         with ThreadPoolExecutor(max(1, len(tasks))) as pool:
             answers = list(pool.map(self._answers, tasks))
         return [task for task, answer in zip(tasks, answers) if not answer]
 
-    def _tasks(self, graph_def: Any) -> List[str]:
+    def _tasks(self, graph_def: GraphDef) -> List[str]:
         """Return the tasks that a graph needs; one only if the others are reached through it."""
         if self.task and not self._answers(self.task):
             return [self.task]
@@ -212,7 +204,7 @@ class Cluster:
         """Return the devices of a task and of the target, without asking any other task."""
         if not _is_listening(self.target):
             raise tf.errors.UnavailableError(None, None, f"nothing listens at {self.target}")
-        config = self._config()
+        config = self._timed_config()
         config.operation_timeout_in_ms = 1000 * PROBE_TIMEOUT
         del config.device_filters[:]
         config.device_filters.append("/job:none" if task == self.task else task)
@@ -227,12 +219,12 @@ class _Session(tf.compat.v1.Session):
     """A session that does not wait at its end for a server that has ended before."""
 
     def close(self) -> None:
-        if _is_listening(self._target):
+        if _is_listening(target_of(self)):
             super().close()
 
 
-def _is_listening(target: Any) -> bool:
-    host, _, port = tf.compat.as_str(target).rpartition("/")[2].rpartition(":")
+def _is_listening(target: str) -> bool:
+    host, _, port = target.rpartition("/")[2].rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT).close()
     except OSError:
@@ -252,32 +244,3 @@ def _first_line(error: tf.errors.OpError) -> str:
     lines = [line for line in error.message.splitlines() if line.strip("= ")]
     lines = [line for line in lines if "Graph execution error" not in line]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
-# -- the end of sampling ----------------------------------------------------------------------
-
-
-class WorkerLostInterrupt(WorkerLostError, KeyboardInterrupt):
-    """Ends sampling as Ctrl-C does: it is how PyMC3 is told to stop and to keep the draws."""
-
-
-class _ChainLost(WorkerLostError):
-    """Goes from the process of a chain to PyMC3's main process, and interrupts it."""
-
-    def __reduce__(self) -> Any:
-        return _interrupt, (str(self),)
-
-
-def _interrupt(text: str) -> NoReturn:
-    text = text.split("\nApply node")[0]  # Theano adds the graph of the chain
-    _log.error(text)
-    raise WorkerLostInterrupt(text)
-
-
-def _stop_sampling(text: str, cause: Exception) -> NoReturn:
-    # PyMC3 starts the process of a chain under this name. There an interrupt would end the process
-    # without a word; in the main process any other error would lose the draws.
-    if multiprocessing.current_process().name.startswith("worker_chain_"):
-        raise _ChainLost(text) from cause
-    _log.error(text)
-    raise WorkerLostInterrupt(text) from cause

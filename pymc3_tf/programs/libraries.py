@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any, Dict, NamedTuple, Tuple, Union
 
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
 
 from pymc3_tf.exceptions import LibraryError
+from pymc3_tf.private_tensorflow import op_definition
 from pymc3_tf.programs.serialized import every_node
 
 # Path of the library of each op.
@@ -81,7 +81,7 @@ def load_op_library(path: Union[str, os.PathLike]) -> ModuleType:
 
 def _is_op(name: str, value: Any) -> bool:
     # Besides the ops, the module has what it imports: `typing.Any`, say, which is an op as well.
-    return inspect.isfunction(value) and op_def_registry.get(name) is not None
+    return inspect.isfunction(value) and op_definition(name) is not None
 
 
 class Library(NamedTuple):
@@ -123,7 +123,7 @@ class Library(NamedTuple):
             )
 
     def _missing(self) -> Tuple[str, ...]:
-        return tuple(op for op in self.ops if op_def_registry.get(op) is None)
+        return tuple(op for op in self.ops if op_definition(op) is None)
 
 
 def libraries_of(graph_def: Any) -> Tuple[Library, ...]:

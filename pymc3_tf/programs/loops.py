@@ -7,54 +7,21 @@ run them. What is done here serves both: XLA compiles it, and TensorFlow's own r
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-import types
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops import cond_v2, control_flow_util, while_v2
+
+from pymc3_tf.private_tensorflow import (
+    branch_graphs,
+    called_graph,
+    loop_graphs,
+    replace_input,
+)
 
 _WHILE = ("While", "StatelessWhile")
 _NO_BOUND = -1
-_lock = threading.RLock()
-
-
-class _AsForXLA(types.ModuleType):
-    """TensorFlow's module, which says of any graph that it is for XLA."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(control_flow_util, name)
-
-    @staticmethod
-    def GraphOrParentsInXlaContext(graph: Any) -> bool:  # noqa: N802
-        return True
-
-
-@contextlib.contextmanager
-def differentiated_for_xla(outputs: Sequence[tf.Tensor]) -> Iterator[None]:
-    """Let gradients that are built inside be such as XLA can compile.
-
-    A context of XLA would do the same, and more: slices would get a gradient that only XLA knows.
-    Here it is just for loops, which then keep no shapes in lists, where they are no longer
-    constants, and for conditions, which then keep numbers instead of optionals.
-
-    Parameters
-    ----------
-    outputs : sequence of tf.Tensor
-        Of a live graph. Loops on which they depend get the bound that their condition implies.
-    """
-    bound_loops(outputs)
-    module = _AsForXLA(control_flow_util.__name__)
-    with _lock:
-        kept = while_v2.util_v1, cond_v2.control_flow_util
-        while_v2.util_v1 = cond_v2.control_flow_util = module
-        try:
-            yield
-        finally:
-            while_v2.util_v1, cond_v2.control_flow_util = kept
 
 
 def bound_loops(outputs: Sequence[tf.Tensor]) -> None:
@@ -85,12 +52,12 @@ def bound_loops(outputs: Sequence[tf.Tensor]) -> None:
 
 def _inner_graphs(op: tf.Operation) -> List[Any]:
     if op.type in _WHILE:
-        return [while_v2._get_graph(op, "body", "_body_graph")]
+        return [loop_graphs(op)[1]]
     if op.type in ("If", "StatelessIf", "Case", "StatelessCase"):
-        return list(cond_v2.get_func_graphs(op))
+        return branch_graphs(op)
     if op.type in ("PartitionedCall", "StatefulPartitionedCall"):
-        function = op.graph._get_function(op.get_attr("f").name)
-        return [] if getattr(function, "graph", None) is None else [function.graph]
+        graph = called_graph(op)
+        return [] if graph is None else [graph]
     return []
 
 
@@ -105,7 +72,7 @@ def _bound(op: tf.Operation) -> None:
         bound = min(known, key=lambda b: b if isinstance(b, int) else math.inf)
         if declared is not None or isinstance(bound, int):
             with op.graph.as_default(), tf.control_dependencies(None):
-                op._update_input(1, tf.cast(bound, tf.int32))
+                replace_input(op, 1, tf.cast(bound, tf.int32))
 
 
 class _Comparison(NamedTuple):
@@ -130,8 +97,7 @@ class _Loop:
 
     def __init__(self, op: tf.Operation) -> None:
         self._op = op
-        self._condition = while_v2._get_graph(op, "cond", "_cond_graph")
-        self._body = while_v2._get_graph(op, "body", "_body_graph")
+        self._condition, self._body = loop_graphs(op)
 
     def comparisons(self) -> Iterator[_Comparison]:
         """Yield the comparisons that all have to hold for the loop to go on."""
@@ -201,7 +167,7 @@ def _conjuncts(tensor: tf.Tensor) -> List[tf.Tensor]:
         return [op.inputs[0]]
     if op.type in ("If", "StatelessIf"):
         # AutoGraph's `and`: if the first does not hold, the result is the first.
-        _, otherwise = cond_v2.get_func_graphs(op)
+        _, otherwise = branch_graphs(op)
         result = _source(otherwise.outputs[tensor.value_index])
         inputs = zip(otherwise.inputs, op.inputs[1:])
         is_first = any(result is x and _source(y) is _source(op.inputs[0]) for x, y in inputs)

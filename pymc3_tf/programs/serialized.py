@@ -6,8 +6,11 @@ import hashlib
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
-from tensorflow.python.eager import context as tf_context
 
+from pymc3_tf.private_tensorflow import define_function
+
+GraphDef = tf.compat.v1.GraphDef
+NodeDef = tf.compat.v1.NodeDef
 Shape = Optional[Tuple[Optional[int], ...]]
 
 
@@ -103,10 +106,8 @@ def define_functions(graph_def: Any) -> None:
 
     For graphs that become part of a function of eager mode. The names have to be unique.
     """
-    context = tf_context.context()
     for function in graph_def.library.function:
-        if not context.has_function(function.signature.name):
-            context.add_function_def(function)
+        define_function(function)
 
 
 def ordered(graph_def: Any) -> List[Any]:

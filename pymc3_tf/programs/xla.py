@@ -6,8 +6,8 @@ import os
 from typing import Any, List
 
 import tensorflow as tf
-from tensorflow.python.framework import kernels
 
+from pymc3_tf.private_tensorflow import registered_kernels
 from pymc3_tf.programs.serialized import every_node
 
 # A forked process cannot start XLA.
@@ -62,8 +62,7 @@ def _is_ready() -> bool:
 
 
 def _kernels(op: str) -> List[Any]:
-    registered = kernels.get_registered_kernels_for_op(op).kernel
-    return [kernel for kernel in registered if kernel.device_type == "XLA_CPU_JIT"]
+    return [kernel for kernel in registered_kernels(op) if kernel.device_type == "XLA_CPU_JIT"]
 
 
 def _fits(kernel: Any, node: Any) -> bool:

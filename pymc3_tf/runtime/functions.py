@@ -1,4 +1,4 @@
-"""Runs programs in this process: sessions, threads, forks and XLA.
+"""Functions that run programs in this process: what they check, return, and do on failures.
 
 Each process builds its own session for a program's graph when it first needs it; nothing of
 TensorFlow is pickled or inherited. Calls run on the calling thread, and data is resident: only
@@ -8,191 +8,27 @@ parameters cross on each call.
 from __future__ import annotations
 
 import atexit
-import collections
 import dataclasses
 import functools
 import os
 import threading
 import weakref
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
 
 from pymc3_tf.exceptions import CompilationError, EvaluationError, message
-from pymc3_tf.programs.grappler import optimize
-from pymc3_tf.programs.program import Feed, Program, TensorSpec
-from pymc3_tf.programs.serialized import lower_control_flow
-from pymc3_tf.runtime import devices, failures, forks
+from pymc3_tf.programs.building import footprint
+from pymc3_tf.programs.program import Program, TensorSpec
+from pymc3_tf.runtime import devices, failures, forks, sessions
 
-_MEMO_BYTES = 1 << 23
-_MEMO_LARGEST_POINT = 1 << 16
-_MEMO_ENTRY_OVERHEAD = 1000
-_NOTHING: Tuple[Dict[str, Any], int] = ({}, 0)
+# Results are remembered for points of at most so many bytes, and take so many besides their own.
+_LARGEST_POINT = 1 << 16
+_ENTRY_OVERHEAD = 1000
 # Memory that a program for many draws may take at a time, besides its results. More is slower: it
 # would have to come from the system each time, and it leaves the processor's cache.
 _BATCH_BYTES = 1 << 20
-# Data up to this size becomes a constant, around which TensorFlow can simplify the graph.
-_CONSTANT_BYTES = 1 << 16
-
-
-class Memo:
-    """The last results for small inputs, because samplers ask for the same point again.
-
-    NUTS evaluates the start of every trajectory, which was a point of the trajectory before it, and
-    a Deterministic is computed once more for each draw. Results are shared between the programs of
-    one graph.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes that they may take together.
-    """
-
-    def __init__(self, limit: int = _MEMO_BYTES) -> None:
-        self._limit = limit
-        self._entries: collections.OrderedDict[Any, Tuple[Dict[str, Any], int]]
-        self._entries = collections.OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: Any) -> Dict[str, Any]:
-        """Return the results for a point by output node; empty if there are none."""
-        return self._entries.get(key, _NOTHING)[0]
-
-    def add(self, key: Any, results: Dict[str, Any], size: int) -> None:
-        """Remember results of about ``size`` bytes, and forget the oldest if they are too many."""
-        known, before = self._entries.get(key, _NOTHING)
-        self._entries[key] = {**known, **results}, before + size
-        self._bytes += size
-        while self._bytes > self._limit:
-            self._bytes -= self._entries.popitem(last=False)[1][1]
-
-
-def _handle(feed: Feed) -> tf.Tensor:
-    """Return the variable of data in the current graph; by its name it is the same in all."""
-    return tf.raw_ops.VarHandleOp(
-        dtype=feed.array.dtype, shape=feed.array.shape, shared_name=feed.digest.hex()
-    )
-
-
-def _resident(feed: Feed) -> tf.Tensor:
-    if feed.array.nbytes <= _CONSTANT_BYTES:
-        return tf.constant(feed.array)
-    return tf.raw_ops.ReadVariableOp(resource=_handle(feed), dtype=feed.array.dtype)
-
-
-class _Graph(NamedTuple):
-    """A program with its data and its optimizations, ready to be imported into a session."""
-
-    graph_def: Any
-    inputs: List[str]
-    outputs: List[str]
-    unoptimized: Any
-
-
-def _prepare(program: Program, jit_compile: bool) -> _Graph:
-    with tf.Graph().as_default() as graph, tf.device(program.device):
-        inputs = [tf.compat.v1.placeholder(s.dtype, s.shape) for s in program.inputs]
-        # The optimizer takes the shape of what is fed as unknown, whatever the placeholder says.
-        # Told for sure, it folds away all that gradients compute about shapes: half of the ops.
-        ensured = [tf.ensure_shape(x, s.shape) for x, s in zip(inputs, program.inputs)]
-        nodes = [s.node for s in program.inputs] + [feed.node for feed in program.feeds]
-
-        def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
-            return program.build(dict(zip(nodes, tensors)))
-
-        if jit_compile:
-            run = tf.function(run, autograph=False, jit_compile=True)
-        outputs = run(*ensured, *[_resident(feed) for feed in program.feeds])
-    names = [t.name for t in inputs], [t.name for t in outputs]
-    graph_def = unoptimized = graph.as_graph_def()
-    if jit_compile:
-        # XLA compiles loops and conditions as they are, and not what they would be lowered to.
-        lower_control_flow(graph_def, False)
-    # In a forked child the optimizer could hang. A program for many draws is called a few times
-    # only, and optimizing it would take longer than that. On a cluster, which knows its devices,
-    # the session does it.
-    if not forks.depth and not program.stacked and not program.cluster:
-        try:
-            graph_def = optimize(graph_def, [*names[0], *names[1]])
-        except tf.errors.OpError:
-            pass  # as a session does: the graph as it was is slower, and as right
-    return _Graph(graph_def, *names, unoptimized)
-
-
-class _GraphSession:
-    """One TensorFlow session with the data of one graph, shared by the programs on that graph."""
-
-    def __init__(self, program: Program) -> None:
-        self.depth = forks.depth
-        # Shapes of inputs with which there were results.
-        self.succeeded: Set[Any] = set()
-        self.graph = tf.Graph()
-        self.cluster = program.cluster
-        self.device = program.device
-        # What the variables of a cluster hold can change at any time.
-        self.memo = Memo(0) if self.cluster else Memo()
-        self.run_options = tf.compat.v1.RunOptions()
-        self.session = self._on_cluster() if self.cluster else self._here()
-        for feed in program.feeds:
-            if feed.array.nbytes > _CONSTANT_BYTES:
-                self._keep(feed)
-
-    def _on_cluster(self) -> tf.compat.v1.Session:
-        assert self.cluster is not None
-        return self.cluster.session(self.graph)
-
-    def _here(self) -> tf.compat.v1.Session:
-        # -1 runs every op on the calling thread: no hand-over to a pool, a fifth of the time.
-        config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
-        # Graphs come optimized; in a forked child the session's own optimizer could hang.
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        config.graph_options.optimizer_options.opt_level = -1
-        devices.require(self.device, config)
-        forks.prepare_session(self.run_options)
-        return tf.compat.v1.Session(graph=self.graph, config=config)
-
-    def _keep(self, feed: Feed) -> None:
-        """Put data into a variable, which shares the memory of the (aligned) array."""
-        with self.graph.as_default(), tf.device(self.device):
-            placeholder = tf.compat.v1.placeholder(feed.array.dtype, feed.array.shape)
-            assign = tf.raw_ops.AssignVariableOp(resource=_handle(feed), value=placeholder)
-        run = self._guard(self.session.run, tf.compat.v1.GraphDef())
-        run(assign, {placeholder: feed.array}, self.run_options)
-
-    def _guard(self, call: Callable[..., Any], graph_def: Any) -> Callable[..., Any]:
-        return self.cluster.guarded(call, graph_def) if self.cluster else call
-
-    def make_callable(self, graph: _Graph) -> Callable[..., List[Any]]:
-        """Import a graph, and return the fastest call of it that the installed TensorFlow has."""
-        names = graph.inputs + graph.outputs
-        with self.graph.as_default():
-            try:
-                tensors = tf.import_graph_def(graph.graph_def, None, names, "function")
-            except ValueError:
-                # An op that TensorFlow cannot build without the shapes that the optimizer dropped.
-                tensors = tf.import_graph_def(graph.unoptimized, None, names, "function")
-        inputs, outputs = tensors[: len(graph.inputs)], tensors[len(graph.inputs) :]
-        make = getattr(self.session, "_make_callable_from_options", None)
-        if make is None or self.cluster:
-            # To a cluster the one is as fast as the other, and this one needs no release.
-            return self._guard(self.session.make_callable(outputs, inputs), graph.graph_def)
-        options = config_pb2.CallableOptions(run_options=self.run_options)
-        options.feed.extend(t.name for t in inputs)
-        options.fetch.extend(t.name for t in outputs)
-        return make(options)
 
 
 class Function:
@@ -201,12 +37,12 @@ class Function:
     Attributes
     ----------
     calls : int
-        How many times TensorFlow was called; results from the memo do not count.
+        How many times TensorFlow was called; results that were remembered do not count.
     """
 
     def __init__(self, program: Program) -> None:
         self.calls = 0
-        self.home = _graph_session(program)
+        self.home = sessions.graph_session(program)
         self.depth = self.home.depth
         inherited = _inherited_graphs.get(program.key)
         # Many draws of what cannot stand inside a loop are computed one by one.
@@ -217,10 +53,10 @@ class Function:
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
         # For many draws it would compile once for each number of them.
         jit_compile = program.jit_compile and not self.depth and not program.stacked
-        self.graph = inherited or _prepare(one, jit_compile)
+        self.graph = inherited or sessions.prepare(one, jit_compile)
         self.plain = self.graph
         if jit_compile:
-            self.plain = _prepare(one, False)
+            self.plain = sessions.prepare(one, False)
         self.nodes = [spec.node for spec in program.outputs]
         # Results and failures are those of one draw, however many are computed at a time.
         self._inputs, self._outputs = self._one.inputs, self._one.outputs
@@ -248,7 +84,8 @@ class Function:
         self._arguments = (falls_back, *(spec.node for spec in program.inputs))
         self._stacked = [spec.node in program.stacked for spec in program.inputs]
         # Of a copy: the program holds this function, and a cycle would outlive it.
-        self._footprint = functools.lru_cache(1)(dataclasses.replace(program).footprint)
+        copy = dataclasses.replace(program)
+        self._footprint = functools.lru_cache(1)(functools.partial(footprint, copy))
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate the program.
@@ -277,8 +114,7 @@ class Function:
         point = b"".join([v.tobytes() for v in values])
         shapes = self._shapes_of(values)
         key = self._arguments, shapes, point
-        memo = self.home.memo
-        known = memo.get(key)
+        known = self.home.recall(key)
         if known:
             try:
                 return [np.array(known[node]) for node in self.nodes]
@@ -286,11 +122,11 @@ class Function:
                 pass
         results = self._evaluate(values, shapes)
         self.calls += 1
-        if len(point) <= _MEMO_LARGEST_POINT and not failures.are_ignored():
+        if len(point) <= _LARGEST_POINT and not failures.are_ignored():
             if self._shapes_vary or not self._entry_bytes:
                 size = len(point) + sum(result.nbytes for result in results)
-                self._entry_bytes = _MEMO_ENTRY_OVERHEAD + size
-            memo.add(key, dict(zip(self.nodes, results)), self._entry_bytes)
+                self._entry_bytes = _ENTRY_OVERHEAD + size
+            self.home.remember(key, dict(zip(self.nodes, results)), self._entry_bytes)
         # Copies, because a result can share the memory of a feed, a constant or an input.
         return [np.array(result) for result in results]
 
@@ -445,15 +281,14 @@ def _check_shape(value: np.ndarray, spec: TensorSpec) -> None:
 
 _lock = threading.RLock()
 _functions: weakref.WeakValueDictionary[str, Function] = weakref.WeakValueDictionary()
-_sessions: weakref.WeakValueDictionary[str, _GraphSession] = weakref.WeakValueDictionary()
-# Sessions of the parent: closing one in a child would wait for threads that are not there.
-_inherited: List[Any] = []
-_inherited_graphs: Dict[str, _Graph] = {}
+# Those of the parent, whose calls would wait for threads that are not there.
+_inherited: List[Function] = []
+_inherited_graphs: Dict[str, sessions.Graph] = {}
 
 
 def function(program: Program) -> Function:
     """Return the program's function in this process; build it if this is the first call."""
-    known: Optional[Function] = program.__dict__.get("_function")
+    known: Optional[Function] = program.kept.function
     if known is not None and known.depth == forks.depth:
         return known
     with _lock:
@@ -463,7 +298,7 @@ def function(program: Program) -> Function:
             found = forks.guarded(Function)(program) if forks.depth else Function(program)
             _functions[program.key] = found
         # The program keeps its function alive, and with the last such program it goes.
-        program.__dict__["_function"] = found
+        program.kept.function = found
     return found
 
 
@@ -476,14 +311,6 @@ def evaluate(program: Program, values: Sequence[Any]) -> List[np.ndarray]:
 def live_functions() -> List[Function]:
     """Return the functions that exist in this process."""
     return list(_functions.values())
-
-
-def _graph_session(program: Program) -> _GraphSession:
-    session = _sessions.get(program.graph_key)
-    if session is None:
-        session = _GraphSession(program)
-        _sessions[program.graph_key] = session
-    return session
 
 
 def _refuse_fork(program: Program) -> None:
@@ -507,12 +334,11 @@ def _refuse_fork(program: Program) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _functions, _sessions
+    global _lock, _functions
     _lock = threading.RLock()
     _inherited_graphs.update({key: f.plain for key, f in _functions.items()})
     _inherited.extend(_functions.values())
-    _inherited.extend(_sessions.values())
-    _functions, _sessions = weakref.WeakValueDictionary(), weakref.WeakValueDictionary()
+    _functions = weakref.WeakValueDictionary()
 
 
 if hasattr(os, "register_at_fork"):

@@ -24,10 +24,15 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 from cachetools import LRUCache
+<<<<<<< HEAD
 from tensorflow.python.eager import context as tf_context
+=======
+from fastprogress.fastprogress import progress_bar
+>>>>>>> w-programs
 
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.nuts import trees
+from pymc3_tf.private_tensorflow import eager_mode, is_eager_by_default
 from pymc3_tf.runtime import forks
 from pymc3_tf.sampling import arguments, culprits
 from pymc3_tf.sampling import chains as nuts_chains
@@ -51,7 +56,7 @@ def _outside_of_graphs(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def eagerly(*args: Any, **kwargs: Any) -> Any:
-        if tf_context.default_execution_mode != tf_context.EAGER_MODE:
+        if not is_eager_by_default():
             raise RuntimeError(
                 "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
                 "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
@@ -63,7 +68,7 @@ def _outside_of_graphs(function: _Function) -> _Function:
                 "while it is traced. Call it outside."
             )
         # A graph of its own hides the devices and names of the graph that the user builds.
-        with tf.Graph().as_default(), tf_context.eager_mode():
+        with tf.Graph().as_default(), eager_mode():
             return function(*args, **kwargs)
 
     return cast(_Function, eagerly)

@@ -12,7 +12,7 @@ from support import logp_dlogp_function
 
 import pymc3_tf
 from pymc3_tf.exceptions import GradientError, MissingGradientWarning, UnsupportedOpError
-from pymc3_tf.runtime import functions
+from pymc3_tf.runtime import functions, sessions
 
 f64 = tf.float64
 X = np.linspace(0.1, 0.9, 5)
@@ -366,10 +366,10 @@ def test_it_costs_three_evaluations_and_no_session_of_its_own(calls):
     count = {}
     for check, mean in ((True, tf.sin), (False, tf.cos)):
         gc.collect()
-        before, sessions = calls(), set(functions._sessions)
+        before, others = calls(), set(sessions._sessions)
         model = declare(mean, check_gradient=check)
         gc.collect()
-        count[check] = before.number, len(set(functions._sessions) - sessions)
+        count[check] = before.number, len(set(sessions._sessions) - others)
         del model
     assert count[True][0] - count[False][0] == 3
     assert count[True][1] == count[False][1]

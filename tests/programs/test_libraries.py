@@ -21,9 +21,11 @@ from scipy import stats
 from support import EXAMPLES, assert_same_model, assert_same_posterior, load_example, run, run_text
 
 import pymc3_tf
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.exceptions import CompilationError, LibraryError, UnsupportedOpError
 from pymc3_tf.programs import libraries
+from pymc3_tf.programs.differentiation import differentiated, value_and_vjp, vjp
 from pymc3_tf.runtime import functions
 
 kepler = load_example("kepler")
@@ -68,7 +70,7 @@ def models(op):
 @pytest.mark.parametrize("e", [0.0, 0.3, 0.9, 0.99])
 def test_value_and_gradient_are_those_of_keplers_equation(op, e):
     program = capture(op, [MEAN_ANOMALY, ECCENTRICITY])
-    E, by_M, by_e = functions.evaluate(program.value_and_vjp(), [M, e, np.ones_like(M)])
+    E, by_M, by_e = functions.evaluate(value_and_vjp(program), [M, e, np.ones_like(M)])
     expected = by_bisection(M, e)
     assert_allclose(E, expected, atol=1e-10)
     assert_allclose(by_M, 1 / (1 - e * np.cos(expected)), rtol=1e-10)
@@ -193,8 +195,8 @@ def test_chains_that_do_not_find_the_library_say_so(library, tmp_path):
 def test_process_that_unpickles_a_program_loads_the_library(op, library, tmp_path, monkeypatch):
     program = capture(op, [MEAN_ANOMALY, ECCENTRICITY])
     used = libraries.Library(str(library), ("EccentricAnomaly",))
-    assert program.libraries == program.vjp().libraries == (used,)
-    assert program.vjp().differentiated.libraries == program.batched(["input_0"]).libraries
+    assert program.libraries == vjp(program).libraries == (used,)
+    assert differentiated(vjp(program)).libraries == program.batched(["input_0"]).libraries
     lost = dataclasses.replace(program, libraries=(used._replace(path="/lost/kepler.so"),))
     # As if it had been loaded by tf.load_op_library.
     monkeypatch.setattr(libraries, "_paths", {})
@@ -208,13 +210,14 @@ def test_process_that_unpickles_a_program_loads_the_library(op, library, tmp_pat
         import json, pickle
         from pathlib import Path
         import pymc3_tf
+        from pymc3_tf.programs.differentiation import vjp
         from pymc3_tf.runtime import functions
 
         def load(name):
             return pickle.loads((Path({str(tmp_path)!r}) / name).read_bytes())
 
         def evaluate(name):
-            results = functions.evaluate(load(name).vjp(), [[1.0, 2.0], 0.3, [1.0, 1.0]])
+            results = functions.evaluate(vjp(load(name)), [[1.0, 2.0], 0.3, [1.0, 1.0]])
             return [result.tolist() for result in results]
 
         def error_of(function, argument):

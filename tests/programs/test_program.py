@@ -7,7 +7,10 @@ import pytest
 import tensorflow as tf
 from support import REGIMES
 
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
+from pymc3_tf.programs.building import elementwise_rank, footprint
+from pymc3_tf.programs.differentiation import value_and_vjp, vjp
 from pymc3_tf.programs.program import ALIGNMENT, Feed
 from pymc3_tf.runtime import functions
 
@@ -62,22 +65,22 @@ def test_value_sum_and_products_in_closed_form(captured):
     by_a, by_b = gradients(a, b)
     check("value", *functions.evaluate(captured, [a, b]), value(a, b))
     check("sum", *functions.evaluate(captured.sum(), [a, b]), value(a, b).sum())
-    vjp = functions.evaluate(captured.vjp(), [a, b, g])
-    check("vjp by a", vjp[0], g @ by_a)
-    check("vjp by b", vjp[1], g @ by_b)
-    gradient = functions.evaluate(captured.sum().vjp(), [a, b])
+    product = functions.evaluate(vjp(captured), [a, b, g])
+    check("vjp by a", product[0], g @ by_a)
+    check("vjp by b", product[1], g @ by_b)
+    gradient = functions.evaluate(vjp(captured.sum()), [a, b])
     check("gradient", gradient, [by_a.sum(), by_b.sum()])
-    both = functions.evaluate(captured.sum().value_and_vjp(), [a, b])
+    both = functions.evaluate(value_and_vjp(captured.sum()), [a, b])
     check("both", both, [value(a, b).sum(), by_a.sum(), by_b.sum()])
     # d/da of (u, v) . gradient: only exp(a) x^2 is curved.
-    hessian_vector = functions.evaluate(captured.sum().vjp().vjp(), [a, b, 2.0, 5.0])
+    hessian_vector = functions.evaluate(vjp(vjp(captured.sum())), [a, b, 2.0, 5.0])
     check("second derivatives", hessian_vector[0], 2.0 * by_a.sum())
 
 
 def test_pickling_keeps_the_key_and_the_numbers(captured):
     copy = pickle.loads(pickle.dumps(captured))
     assert copy == captured and hash(copy) == hash(captured)
-    for derive in (lambda p: p.sum(), lambda p: p.vjp(), lambda p: p.sum().value_and_vjp()):
+    for derive in (lambda p: p.sum(), vjp, lambda p: value_and_vjp(p.sum())):
         assert derive(copy) == derive(captured)
     feed = copy.feeds[0].array
     assert feed.ctypes.data % ALIGNMENT == 0 and not feed.flags.writeable
@@ -88,7 +91,7 @@ def test_key_tells_programs_apart():
     one = program("placeholder")
     assert one == program("placeholder")
     assert one != program("placeholder", lambda a, b, x: tf.exp(a) * tf.square(x) - b * x)
-    assert one != one.sum() and one.sum() != one.sum().vjp()
+    assert one != one.sum() and one.sum() != vjp(one.sum())
     assert one != program("placeholder", jit_compile=True)
     unbound = [one.bind({one.inputs[0].node: np.array(v)}) for v in (1.0, 2.0, 1.0)]
     assert unbound[0] == unbound[2] != unbound[1]
@@ -117,7 +120,7 @@ def test_function_captures_variables_and_tensors():
     inputs = [Input("a", "float64", ())]
     captured = capture(lambda a: a * a * scale + shift, inputs)
     scale.assign(100.0)
-    check("both", functions.evaluate(captured.value_and_vjp(), [2.0]), [13.0, 12.0])
+    check("both", functions.evaluate(value_and_vjp(captured), [2.0]), [13.0, 12.0])
 
 
 def test_any_tensor_can_be_an_input():
@@ -129,9 +132,7 @@ def test_any_tensor_can_be_an_input():
         out = tf.exp(middle) * default
         captured = capture(out, [Input(middle, "float64", ())])
         other = capture(out, [Input(a, "float64", ()), Input(default, "float64", ())])
-    check(
-        "intermediate", functions.evaluate(captured.value_and_vjp(), [0.5]), [4 * np.exp(0.5)] * 2
-    )
+    check("intermediate", functions.evaluate(value_and_vjp(captured), [0.5]), [4 * np.exp(0.5)] * 2)
     check("default", *functions.evaluate(other, [0.5, 2.0]), 2.0 * np.exp(np.sin(0.5)))
 
 
@@ -167,7 +168,7 @@ def gather(x, s):
 
 def second_derivatives_by_differences(captured, x, s, u, h=1e-5):
     def gradient(s):
-        return np.hstack([np.ravel(g) for g in functions.evaluate(captured.vjp(), [x, s])])
+        return np.hstack([np.ravel(g) for g in functions.evaluate(vjp(captured), [x, s])])
 
     by_s = (gradient(s + h) - gradient(s - h)) / (2 * h)
     return by_s @ u
@@ -187,7 +188,7 @@ def test_second_derivatives_through_functions_and_control_flow(function, source)
         captured = capture(function, inputs)
     captured = pickle.loads(pickle.dumps(captured))
     x, s, u = np.array([0.3, 0.2]), 0.1, np.array([1.0, -0.5, 0.7])
-    got = functions.evaluate(captured.vjp().vjp(), [x, s, u[:2], u[2]])[1]
+    got = functions.evaluate(vjp(vjp(captured)), [x, s, u[:2], u[2]])[1]
     expected = second_derivatives_by_differences(captured, x, s, u)
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
 
@@ -198,15 +199,15 @@ def test_own_gradient_is_used_and_second_derivatives_through_it_are_refused():
         return tf.square(x), lambda upstream: upstream * x
 
     captured = capture(lambda x: halved(x), [Input("x", "float64", ())])
-    check("own", functions.evaluate(captured.value_and_vjp(), [3.0]), [9.0, 3.0])
+    check("own", functions.evaluate(value_and_vjp(captured), [3.0]), [9.0, 3.0])
     captured = pickle.loads(pickle.dumps(captured))
-    check("sent", functions.evaluate(captured.value_and_vjp(), [4.0]), [16.0, 4.0])
+    check("sent", functions.evaluate(value_and_vjp(captured), [4.0]), [16.0, 4.0])
     # The gradient x does not pass through the function whose gradient is given; 2 halved(x) x does.
-    check("second", functions.evaluate(captured.vjp().value_and_vjp(), [4.0]), [4.0, 1.0])
+    check("second", functions.evaluate(value_and_vjp(vjp(captured)), [4.0]), [4.0, 1.0])
     through = capture(lambda x: tf.square(halved(x)), [Input("x", "float64", ())])
-    check("through", functions.evaluate(through.value_and_vjp(), [3.0]), [81.0, 54.0])
+    check("through", functions.evaluate(value_and_vjp(through), [3.0]), [81.0, 54.0])
     with pytest.raises(NotImplementedError, match="second derivatives through tf.custom_gradient"):
-        through.vjp().vjp()
+        vjp(vjp(through))
 
 
 def test_second_derivative_of_version_1_loop_is_refused():
@@ -222,9 +223,9 @@ def test_second_derivative_of_version_1_loop_is_refused():
     finally:
         if enabled:
             v1.enable_control_flow_v2()
-    check("a^4", functions.evaluate(captured.value_and_vjp(), [2.0]), [16.0, 32.0])
+    check("a^4", functions.evaluate(value_and_vjp(captured), [2.0]), [16.0, 32.0])
     with pytest.raises(NotImplementedError, match="while loop.*enable_control_flow_v2"):
-        captured.vjp().vjp()
+        vjp(vjp(captured))
 
 
 @pytest.mark.parametrize("use_resource", [True, False])
@@ -234,7 +235,7 @@ def test_variable_that_is_gathered_from(use_resource):
         out = tf.reduce_sum(tf.square(tf.gather(table, [0, 2, 2])))
         captured = capture(out, [Input(table, "float64", (3,))], session=session)
     x = np.array([1.0, 2.0, 3.0])
-    result, gradient = functions.evaluate(captured.value_and_vjp(), [x])
+    result, gradient = functions.evaluate(value_and_vjp(captured), [x])
     check("value", result, 19.0)
     check("gradient", gradient, [2.0, 0.0, 12.0])
 
@@ -247,8 +248,8 @@ def test_constants_tied_to_other_nodes_make_no_cycle():
         return -0.5 * tf.square((1.0 - m * x) * tf.exp(-m)) - m
 
     captured = capture(logp, [Input("m", "float64", ()), Input("x", "float64", x.shape)])
-    vjp = captured.bind({captured.inputs[1].node: x}).vjp()
-    function = functions.function(vjp)
+    product = vjp(captured.bind({captured.inputs[1].node: x}))
+    function = functions.function(product)
     residual = (1.0 - 0.3 * x) * np.exp(-0.3)
     expected = np.sum(residual * (x * np.exp(-0.3) + residual) - 1.0)
     check("gradient", function([np.array(0.3), np.ones(x.size)])[0], expected)
@@ -312,15 +313,15 @@ def test_several_outputs_of_which_one_is_the_same_for_all_draws():
     np.testing.assert_array_equal(total, [3.0, 3.0, 3.0])
 
 
-def test_batches_neither_use_nor_fill_the_memo(captured):
+def test_batches_neither_recall_nor_remember_results(captured):
     batched = captured.batched([captured.inputs[0].node])
     function = functions.function(batched)
     values = [np.array([0.1, 0.2]), np.array(0.3)]
-    before = function.calls, dict(function.home.memo._entries)
+    before = function.calls, dict(function.home._results)
     for _ in range(2):
         function(values)
     assert function.calls == before[0] + 2
-    assert function.home.memo._entries == before[1]
+    assert dict(function.home._results) == before[1]
 
 
 def test_memory_of_a_batch_stays_bounded(monkeypatch):
@@ -329,8 +330,8 @@ def test_memory_of_a_batch_stays_bounded(monkeypatch):
 
     single = capture(logp, [Input("x", "float64", ())])
     batched = single.batched([single.inputs[0].node])
-    assert batched.footprint([()]) >= 8 * 100_000
-    monkeypatch.setattr(functions, "_BATCH_BYTES", 5 * batched.footprint([()]))
+    assert footprint(batched, [()]) >= 8 * 100_000
+    monkeypatch.setattr(functions, "_BATCH_BYTES", 5 * footprint(batched, [()]))
     function = functions.function(batched)
     before = function.calls
     draws = np.arange(12.0)
@@ -393,7 +394,7 @@ def test_scalar_arithmetic_beside_matrices_is_aligned():
     single = capture(lambda a, b: [a + 1.0, a * b, a * b * matrix], inputs, differentiable=False)
     a, b = np.arange(3.0), np.arange(9.0).reshape(3, 3)
     batched = single.batched([spec.node for spec in single.inputs])
-    assert batched._elementwise_rank() == 2
+    assert elementwise_rank(batched) == 2
     scalar, vector, product = functions.evaluate(batched, [a, b])
     np.testing.assert_array_equal(scalar, a + 1.0)
     np.testing.assert_array_equal(vector, a[:, None] * b)

@@ -8,9 +8,11 @@ import tensorflow_probability as tfp
 from support import logp_dlogp_function, run_text
 
 from pymc3_tf import TensorFlowOp
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 from pymc3_tf.exceptions import CompilationError, EvaluationError, UnsupportedOpError
 from pymc3_tf.linker import compile_alone
+from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.programs.xla import unsupported_by_xla
 from pymc3_tf.runtime import functions
 
@@ -70,7 +72,7 @@ def test_ops_without_a_kernel_are_those_at_which_xla_stops(name):
             capture(logp, inputs, jit_compile=True)
     else:
         plain, compiled = (
-            functions.evaluate(p.value_and_vjp(), [[0.4, 0.5, 0.6]])
+            functions.evaluate(value_and_vjp(p), [[0.4, 0.5, 0.6]])
             for p in (program, capture(logp, inputs, jit_compile=True))
         )
         for found, result in zip(compiled, plain):
@@ -82,7 +84,8 @@ def test_forked_process_does_not_start_xla():
         """
         import multiprocessing
         import pymc3_tf, tensorflow as tf
-        from pymc3_tf.capture.capture import Input, capture
+        from pymc3_tf.capture.capture import capture
+        from pymc3_tf.capture.keys import Input
 
         def declare(index):
             program = capture(tf.sin, [Input("x", "float64", ())], jit_compile=True)

@@ -8,6 +8,7 @@ from support import logp_dlogp
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError
+from pymc3_tf.programs.differentiation import differentiated, value_and_vjp, vjp
 from pymc3_tf.runtime import devices, forks, functions
 
 # Large enough to be kept in a variable instead of the graph.
@@ -47,7 +48,7 @@ def test_density_its_gradient_and_its_data_are_on_the_device():
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-14)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-14)
     density = model_on("/CPU:1").y.distribution
-    program = density.program.bind({density.program.inputs[0].node: DATA}).sum().value_and_vjp()
+    program = value_and_vjp(density.program.bind({density.program.inputs[0].node: DATA}).sum())
     where = placement(program, [np.array(0.3)])
     assert {"ReadVariableOp", "VarHandleOp", "Sum"} <= set(where)
     assert set(where.values()) == {"device:CPU:1"}
@@ -58,7 +59,7 @@ def test_density_its_gradient_and_its_data_are_on_the_device():
 
 def test_second_derivative_is_on_the_device():
     density = model_on("/CPU:1").y.distribution
-    assert density.program.sum().vjp().differentiated.device == density.program.device
+    assert differentiated(vjp(density.program.sum())).device == density.program.device
     assert density.program.device == "/device:CPU:1"
 
 

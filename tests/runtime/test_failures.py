@@ -11,6 +11,7 @@ from support import declare, logp_dlogp_function
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError, EvaluationError
+from pymc3_tf.programs.differentiation import vjp
 from pymc3_tf.runtime import failures, functions
 
 DATA = np.array([0.5, -0.3, 1.2])
@@ -196,7 +197,7 @@ def test_text_of_a_failing_gradient_leaves_upstream_gradients_out():
     op = TensorFlowOp(
         lambda s: asserted(tf.zeros([2], tf.float64), s), [tf.TensorSpec([], tf.float64)]
     )
-    program = op.program.vjp()
+    program = vjp(op.program)
     assert len(program.inputs) == 2
     with pytest.raises(EvaluationError, match="TensorFlow failed at s = -1: assertion failed"):
         functions.evaluate(program, [-1.0, np.ones(2)])

@@ -251,12 +251,11 @@ def test_chain_that_hangs_in_tensorflow_is_an_error():
         """
         import time
         from parallel_cells import pm, tensorflow_model
-        from pymc3_tf.runtime import forks
-        from pymc3_tf.runtime import functions
+        from pymc3_tf.runtime import forks, sessions
 
         with tensorflow_model("function", "small"):
             forks.FORK_TIMEOUT = 2
-            functions._GraphSession.make_callable = lambda *args: lambda *args: time.sleep(1000)
+            sessions.GraphSession.make_callable = lambda *args: lambda *args: time.sleep(1000)
             try:
                 pm.sample(10, tune=10, chains=2, cores=2, mp_ctx="fork", start={"x": 0.0},
                           step=pm.Metropolis(), progressbar=False)

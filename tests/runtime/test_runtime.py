@@ -6,13 +6,16 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from pymc3_tf.capture.capture import Input, capture
-from pymc3_tf.runtime import functions
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
+from pymc3_tf.programs.differentiation import value_and_vjp
+from pymc3_tf.runtime import functions, sessions
 
 LARGE = 1_000_000
 
@@ -44,13 +47,27 @@ def test_memo_tells_shapes_and_signs_apart():
     assert functions.evaluate(inverse, [-0.0])[0] == -np.inf
 
 
-def test_memo_is_bounded_and_forgets_the_oldest():
-    memo = functions.Memo()
+def test_results_that_are_remembered_are_bounded_and_the_oldest_are_forgotten():
+    session = sessions.GraphSession(program(lambda x: 2.0 * x, ()))
     for i in range(100):
-        memo.add(b"%d" % i, {"out": i}, size=functions._MEMO_BYTES // 10)
-    assert [bool(memo.get(b"%d" % i)) for i in (0, 89, 90, 99)] == [False, False, True, True]
-    memo.add(b"99", {"other": 1}, size=0)
-    assert memo.get(b"99") == {"out": 99, "other": 1}
+        session.remember(i, {"out": i}, size=sessions._REMEMBERED_BYTES // 10)
+    assert [bool(session.recall(i)) for i in (0, 89, 90, 99)] == [False, False, True, True]
+    session.remember(99, {"other": 1}, size=0)
+    assert session.recall(99) == {"out": 99, "other": 1}
+    session.remember("large", {"out": 1}, size=2 * sessions._REMEMBERED_BYTES)
+    assert session.recall("large") == {} and session.recall(99)
+
+
+def test_threads_do_not_lose_results_that_others_remember():
+    session = sessions.GraphSession(program(lambda x: 2.0 * x, ()))
+
+    def remember(node):
+        for point in range(300):
+            session.remember(point, {node: point}, size=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(remember, range(8)))
+    assert all(len(session.recall(point)) == 8 for point in range(300))
 
 
 def test_results_belong_to_the_caller():
@@ -80,8 +97,8 @@ def test_shape_is_checked_at_every_call():
 def test_programs_of_one_graph_share_a_session_and_its_data():
     base = program(lambda a, data: a * data, (), (LARGE,))
     base = base.bind({base.inputs[1].node: np.ones(LARGE)})
-    functions = [functions.function(p) for p in (base, base.sum(), base.sum().value_and_vjp())]
-    assert len({id(f.home) for f in functions}) == 1
+    every = [functions.function(p) for p in (base, base.sum(), value_and_vjp(base.sum()))]
+    assert len({id(f.home) for f in every}) == 1
 
 
 def test_equal_programs_share_a_function_and_dropped_ones_leave_none():
@@ -162,8 +179,10 @@ FORK = """
 import multiprocessing, sys
 import pymc3_tf
 import numpy as np, tensorflow as tf
+from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.runtime import functions
-from pymc3_tf.capture.capture import Input, capture
+from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.keys import Input
 
 size, parent = int(sys.argv[1]), sys.argv[2]
 matrix = tf.constant(np.eye(size) * 2.0)
@@ -174,7 +193,7 @@ def logp(x, data):
 
 program = capture(logp, [Input("x", "float64", ()), Input("data", "float64", (size,))])
 program = program.bind({"input_1": np.ones(size)}).sum()
-both = program.value_and_vjp()
+both = value_and_vjp(program)
 
 def child(queue, x):
     queue.put([float(r) for r in functions.evaluate(both, [x])])

@@ -16,7 +16,7 @@ from support import tf_normal
 import pymc3_tf
 from pymc3_tf.linker import mode
 from pymc3_tf.nuts import sampler as nuts
-from pymc3_tf.runtime import functions
+from pymc3_tf.runtime import functions, sessions
 from pymc3_tf.sampling import sample, unconstrained
 
 DATA = np.array([0.3, -1.0, 2.0])
@@ -24,7 +24,7 @@ DATA = np.array([0.3, -1.0, 2.0])
 
 def live_sessions():
     gc.collect()
-    return len(functions._sessions)
+    return len(sessions._sessions)
 
 
 def live_functions():
@@ -40,13 +40,13 @@ def test_constants_leave_neither_programs_nor_sessions():
     at = model.y.logp_elemwise
     own = len(density._bound)
     expected = at({"mu": 0.5})
-    sessions, functions = live_sessions(), live_functions()
+    before, known = live_sessions(), live_functions()
     for i in range(100):
         logp = density.logp(DATA + i)
         value = logp.eval({mu: 0.5})
         np.testing.assert_allclose(value, tf_normal(DATA + i, 0.5, np.float64(1.0)))
         del logp
-    assert live_sessions() <= sessions + 2 and live_functions() <= functions + 2
+    assert live_sessions() <= before + 2 and live_functions() <= known + 2
     assert len(density._bound) <= own + 2
     np.testing.assert_array_equal(at({"mu": 0.5}), expected)
 

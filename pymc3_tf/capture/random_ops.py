@@ -1,17 +1,21 @@
-"""Random ops of a graph -> functions of a seed, so that the graph draws the same for the same seed.
+"""Random ops of a graph: made functions of a seed, or refused where their seed would be frozen.
 
-TensorFlow's own seeds belong to a session, which makes its draws depend on all draws before.
+TensorFlow's own seeds belong to a session, which makes its draws depend on all draws before. Those
+of a generator are variables; frozen, they would give the same numbers for ever.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from pymc3_tf.capture.freezing import VARIABLE_OPS
 from pymc3_tf.exceptions import UnsupportedOpError
-from pymc3_tf.programs.serialized import prune
+from pymc3_tf.gradients.ways import Body, Reach, Ways, dtypes_of
+from pymc3_tf.private_tensorflow import is_in_version_1_loop, op_definition
+from pymc3_tf.programs.serialized import GraphDef, NodeDef, every_node, node_of, prune
 
 
 class _Stateless(NamedTuple):
@@ -39,7 +43,7 @@ _STATELESS = {
 
 
 def seed_random_ops(
-    graph_def: Any, graph: tf.Graph, roots: Sequence[str], inputs: Sequence[str]
+    graph_def: GraphDef, graph: tf.Graph, roots: Sequence[str], inputs: Sequence[str]
 ) -> str:
     """Give each random op a seed of its own, all of them made of one new input.
 
@@ -78,15 +82,10 @@ def seed_random_ops(
 
 
 def _in_loop(graph: tf.Graph, name: str) -> bool:
-    context = graph.get_operation_by_name(name)._get_control_flow_context()
-    while context is not None:
-        if context.IsWhileContext():
-            return True
-        context = context.outer_context
-    return False
+    return is_in_version_1_loop(graph.get_operation_by_name(name))
 
 
-def _replace(graph_def: Any, node: Any, seed: str) -> None:
+def _replace(graph_def: GraphDef, node: NodeDef, seed: str) -> None:
     stateless = _STATELESS[node.op]
     if stateless.appends:
         node.input[0] = _whole_shape(graph_def, node)
@@ -104,11 +103,11 @@ def _replace(graph_def: Any, node: Any, seed: str) -> None:
     node.op = stateless.op
 
 
-def _offset(graph_def: Any, node: Any, i: int) -> str:
+def _offset(graph_def: GraphDef, node: NodeDef, i: int) -> str:
     return _constant(graph_def, f"{node.name}/offset", np.array([i, 0], np.int32))
 
 
-def _whole_shape(graph_def: Any, node: Any) -> str:
+def _whole_shape(graph_def: GraphDef, node: NodeDef) -> str:
     dtype = node.attr["S"].type
     parameter = [a for a in ("T", "R") if a in node.attr][-1]
     shape = _add(graph_def, f"{node.name}/shape", "Shape", [node.input[1]])
@@ -123,7 +122,7 @@ def _whole_shape(graph_def: Any, node: Any) -> str:
     return whole.name
 
 
-def _constant(graph_def: Any, name: str, value: Any) -> str:
+def _constant(graph_def: GraphDef, name: str, value: Any) -> str:
     node = _add(graph_def, name, "Const", [])
     proto = tf.make_tensor_proto(value)
     node.attr["dtype"].type = proto.dtype
@@ -131,5 +130,71 @@ def _constant(graph_def: Any, name: str, value: Any) -> str:
     return node.name
 
 
-def _add(graph_def: Any, name: str, op: str, inputs: Sequence[str]) -> Any:
+def _add(graph_def: GraphDef, name: str, op: str, inputs: Sequence[str]) -> NodeDef:
     return graph_def.node.add(name=f"{name}_of_pymc3_tf", op=op, input=inputs)
+
+
+# -- seeds that would be frozen ----------------------------------------------------------------
+
+_SEEDS = ("seed", "key", "counter")
+
+
+def refuse_frozen_seeds(graph_def: GraphDef, arguments: Sequence[str], name: str) -> None:
+    """Refuse stateless random ops whose seed comes from a variable that is no input.
+
+    Parameters
+    ----------
+    graph_def : tf.compat.v1.GraphDef
+        Before its variables are frozen.
+    arguments : sequence of str
+        The tensors, or variables, that are inputs.
+    name : str
+        What the source is called in error messages.
+
+    Raises
+    ------
+    pymc3_tf.exceptions.UnsupportedOpError
+    """
+    if not any(any(_takes_seed(node)) for node in every_node(graph_def)):
+        return
+    inputs = set(map(node_of, arguments))
+    variables = [n for n in graph_def.node if _is_variable(n) and n.name not in inputs]
+    ways = _SeedWays(graph_def)
+    ways.reach({node.name: 1 for node in variables}, [])
+    for node in ways.found:
+        raise UnsupportedOpError(
+            f"{name} uses {node.op} at the node {node.name!r}: it draws random numbers with a seed "
+            "that is the state of a generator, and a log density must give the same number each "
+            "time. Call random layers of Keras (Dropout, GaussianNoise, ...), and models that have "
+            "them, with training=False; otherwise give the tf.random.stateless_... op a fixed "
+            "seed, or make the random quantity a variable of the PyMC3 model."
+        )
+
+
+class _SeedWays(Ways):
+    """Finds the random ops that variables seed."""
+
+    def __init__(self, graph_def: GraphDef) -> None:
+        super().__init__(graph_def)
+        self.found: List[NodeDef] = []
+
+    def through(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
+        """Return what reaches the outputs of an op, of what reaches its inputs."""
+        if any(seed and reach.bits for seed, reach in zip(_takes_seed(node), reaches)):
+            self.found.append(node)
+        return super().through(body, node, reaches, known)
+
+
+def _takes_seed(node: NodeDef) -> Iterator[bool]:
+    """Say of each input of a node whether it is a seed."""
+    definition = op_definition(node.op)
+    if definition is not None and ("Random" in node.op or node.op.startswith("Stateless")):
+        for argument, _ in dtypes_of(node, definition.input_arg):
+            yield argument in _SEEDS
+
+
+def _is_variable(node: NodeDef) -> bool:
+    # What a function captured is a placeholder yet.
+    return node.op in VARIABLE_OPS or (
+        node.op == "Placeholder" and node.attr["dtype"].type == tf.resource.as_datatype_enum
+    )
