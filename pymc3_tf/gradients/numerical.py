@@ -129,13 +129,7 @@ class _Line:
     """The weighted sum of a program's outputs, near a point."""
 
     def __init__(self, program: Program, shapes: Sequence[Any], rng: Any) -> None:
-<<<<<<< HEAD
-        # The program keeps what is built here, because samplers need it too.
-        both: Any = program.__dict__.setdefault("_with_gradient", program.value_and_vjp())
-        self._both = both
-=======
         self._both = value_and_vjp(program)
->>>>>>> w-programs
         floating = [spec for spec in program.outputs if spec.is_floating]
         self._number = len(program.outputs)
         self._floating = [k for k, spec in enumerate(program.outputs) if spec.is_floating]

@@ -24,11 +24,6 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 from cachetools import LRUCache
-<<<<<<< HEAD
-from tensorflow.python.eager import context as tf_context
-=======
-from fastprogress.fastprogress import progress_bar
->>>>>>> w-programs
 
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.nuts import trees
