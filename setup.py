@@ -83,8 +83,11 @@ extras_require = {
         'ipykernel<7.3; python_version < "3.11"',
         'jupyter_client<8.9; python_version < "3.11"',
         'ipython<8.19; python_version < "3.11"',
+        'cryptography<46; python_version < "3.11"',  # of twine
         "ruff",
         "pre-commit",
+        "build",
+        "twine",
         # TensorFlow 2.13 needs typing_extensions before 4.6, which later ones of these do not take.
         'mypy; python_version >= "3.11"',
         'mypy<1.11; python_version < "3.11"',

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 # autodoc imports the package: keep what the libraries say on start-up out of the build.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("pymc3").setLevel(logging.ERROR)
 

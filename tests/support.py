@@ -1,4 +1,4 @@
-"""What tests share: ways of declaring one density, counting TensorFlow calls, other processes."""
+"""What tests share: declaring one density, counting calls, comparing posteriors, processes."""
 
 import importlib.util
 import os
@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import arviz as az
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
@@ -102,6 +103,41 @@ def assert_same_model(ours, theirs, offsets=(0.0, 0.1, -0.3), rtol=1e-10):
         expected, expected_gradient = theirs(point, offset)
         np.testing.assert_allclose(value, expected, rtol=rtol)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=rtol, atol=1e-12)
+
+
+def moments(draws):
+    """Mean and standard deviation of each number, and the Monte Carlo standard errors of the two.
+
+    ``draws`` has the shape (chain, draw, ...). ArviZ's own error of a standard deviation assumes
+    normal draws. This one is ArviZ's error of the mean of the squares, which assumes nothing.
+    """
+    draws = np.asarray(draws, float)
+    mean = draws.mean((0, 1))
+    squares = (draws - mean) ** 2
+    sd = np.sqrt(squares.mean((0, 1)))
+    dataset = az.convert_to_dataset({"draws": draws, "squares": squares})
+    effective, error = az.ess(dataset), az.mcse(dataset, method="mean")
+    # The error of fewer draws is an estimate that means little.
+    assert min(float(effective[name].min()) for name in effective) > 100, effective
+    return mean, sd, error["draws"].values, error["squares"].values / (2 * sd)
+
+
+def assert_same_posterior(draws, expected, errors=4.0, name=""):
+    """Means and standard deviations differ by no more than four Monte Carlo standard errors.
+
+    ``draws`` has the shape (chain, draw, ...). ``expected`` is an array of this kind too, or a pair
+    of the exact mean and standard deviation.
+    """
+    mean, sd, *deviations = moments(draws)
+    exact = isinstance(expected, tuple)
+    expected_mean, expected_sd, *others = (*expected, 0.0, 0.0) if exact else moments(expected)
+    error_of_mean, error_of_sd = (np.hypot(*pair) for pair in zip(deviations, others))
+    for what, difference, error in (
+        ("mean", mean - expected_mean, error_of_mean),
+        ("standard deviation", sd - expected_sd, error_of_sd),
+    ):
+        away = np.abs(difference) / error
+        assert np.all(away < errors), f"{name} {what}: {away} standard errors away"
 
 
 def load_example(name):

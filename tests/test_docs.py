@@ -1,13 +1,16 @@
 """What the README and the documentation show can be run as it stands."""
 
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from documentation import examples, first_library
+from test_architecture import LAYERS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -54,3 +57,39 @@ def test_readme_has_the_two_commands():
         block = re.search(rf"<!-- command: {name} -->\n```bash\n(.*?)\n```", text, re.S).group(1)
         assert "\n" not in block and block.startswith("python3 -m venv .venv && ")
     assert (ROOT / re.search(r"!\[.*?\]\((.*?)\)", text).group(1)).is_file()
+
+
+def test_readme_has_the_speeds_of_the_benchmark():
+    models = json.loads((ROOT / "docs/benchmarks/sampling.json").read_text("utf-8"))["models"]
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+
+    def ratios(method):
+        speeds = [
+            (m[method]["ess_per_second"], m["pymc3"]["ess_per_second"]) for m in models.values()
+        ]
+        return sorted(ours / plain for ours, plain in speeds)
+
+    low, *_, high = ratios("xla")
+    assert f"`pymc3_tf.sample` makes {low:.2g} to {high:.2g} times the effective samples" in text
+    assert f"makes up to {high:.2g} times the effective samples" in text
+    low, *_, high = ratios("density")
+    assert f"with `pm.sample` makes {low:.2g} to {high:.2g} times" in text
+
+
+def test_drawings_are_those_of_the_layers():
+    script = runpy.run_path(str(ROOT / "docs/drawings/packages.py"))
+    drawn = [
+        {"exceptions", "_version"} if "exceptions" in row else set(row) for row in script["LAYERS"]
+    ]
+    assert drawn == LAYERS[::-1], "run docs/drawings/packages.py after a change of its LAYERS"
+    for name in ("packages", "data"):
+        saved = (ROOT / f"docs/images/{name}.svg").read_text("utf-8")
+        assert saved == script[name](), "run docs/drawings/packages.py"
+
+
+def test_every_package_is_in_how_it_works():
+    page = (ROOT / "docs/how_it_works.md").read_text("utf-8")
+    flow = (ROOT / "docs/images/data.svg").read_text("utf-8")
+    for name in set.union(*LAYERS) - {"_version"}:
+        assert re.search(rf"^\| .* \| `{name}` \|$", page, re.MULTILINE), name
+        assert name == "exceptions" or re.search(rf"\b{name}\b", flow), name

@@ -10,7 +10,7 @@ log(s) from the log likelihood, where a normal distribution needs N times.
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up lines
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines
 
 import argparse
 import logging

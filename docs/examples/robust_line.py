@@ -8,12 +8,12 @@ nothing of PyMC3; priors and sampling are PyMC3's.
     python robust_line.py --output pictures
 
 With ``--sampler xla``, the whole model is compiled by XLA and sampled by ``pymc3_tf.sample``, which
-needs TensorFlow Probability: ``pip install "pymc3-tf[tfp]"``.
+needs TensorFlow Probability: ``python -m pip install ".[tfp]"`` in the folder of this repository.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up lines
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines
 
 import argparse
 import logging

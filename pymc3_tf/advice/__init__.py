@@ -1,1 +1,1 @@
-"""What to write instead, where a user's function fails."""
+"""Texts that say what to write instead, if a user's function fails."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Optional, Sequence
 
-# By the last part of their names, which mean the same in all of these packages.
+# By the last part of their names, which have the same meaning in all of these packages.
 _FUNCTIONS: Dict[str, str] = {
     name: f"{prefix}{name}"
     for prefix, names in {
@@ -150,7 +150,7 @@ _FUNCTIONS.update(
         **dict.fromkeys(["vectorize", "apply_along_axis", "fromiter"], "tf.map_fn"),
     }
 )
-# Methods of arrays; what is not here is looked up among the functions.
+# Methods of arrays. Others are looked up among the functions.
 _METHODS: Dict[str, str] = {
     "T": "tf.transpose(x)",
     "size": "tf.size(x)",
@@ -164,7 +164,7 @@ _METHODS: Dict[str, str] = {
     "conj": "tf.math.conj(x)",
     "flat": "tf.reshape(x, [-1])",
 }
-# What asks a tensor for its numbers.
+# Methods and attributes that return the numbers of an array.
 _NUMBERS = ("numpy", "item", "eval", "value", "values", "to_numpy", "get_value", "test_value")
 
 

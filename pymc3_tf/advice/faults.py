@@ -1,7 +1,7 @@
 """What to write instead, where a user's function of tensors fails.
 
-A tensor has no numbers while TensorFlow traces a function, so NumPy, Theano and plain Python fail
-on it in many ways, none of which says what is wrong.
+A tensor has no numbers while TensorFlow traces a function. So NumPy, Theano and plain Python fail
+on it in many ways, and their errors do not say what is wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 from pymc3_tf.advice.counterparts import function_text, method_text
 from pymc3_tf.advice.places import LIBRARIES, Place, package_of
 
-# Faults of Python code that have nothing to do with tensors: they are raised as they are.
+# Errors of Python code that have nothing to do with tensors. They are raised unchanged.
 OWN_FAULTS = (LookupError, ArithmeticError, NameError, ImportError, OSError, MemoryError,
               RecursionError)  # fmt: skip
 # By name: capturing knows nothing of Theano.
@@ -60,7 +60,7 @@ def advice_on(
 
 
 def result_text(output: Any) -> str:
-    """Return what to do about something that a function returned and that is no tensor."""
+    """Return what to do if a function returns something that is not a tensor."""
     if _is_theanos(output):
         return _on_variable([(output.name or "x", output)])
     return (
@@ -68,14 +68,14 @@ def result_text(output: Any) -> str:
     )
 
 
-# -- what the source is about ---------------------------------------------------------------------
+# -- the objects in the source --------------------------------------------------------------------
 
 _DOTTED = re.compile(r"(?<![\w.'\"])[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
 _ITEM = re.compile(r"\s*\[\s*(?:'([^']*)'|\"([^\"]*)\"|(\d+))\s*\]")
 
 
 def _objects(place: Place) -> Iterator[Tuple[str, Any]]:
-    """Yield the names in the source that failed, with what they stand for."""
+    """Yield the names in the source that failed, with their objects."""
     for match in _DOTTED.finditer(place.text):
         first, *rest = [part.strip() for part in match.group().split(".")]
         if first not in place.names:
@@ -106,7 +106,7 @@ def _closed_over(place: Place) -> Iterator[Tuple[str, Any]]:
 
 
 def _is_theanos(x: Any) -> bool:
-    """Whether something is a variable of Theano, as those of PyMC3 are."""
+    """Whether something is a Theano variable; PyMC3's variables are."""
     return any((c.__module__, c.__name__) == _VARIABLE for c in type(x).__mro__)
 
 
@@ -139,7 +139,7 @@ def _on_variable(found: Sequence[Tuple[str, Any]]) -> str:
             argument = name if name.isidentifier() else "x"
             return (
                 f"{name!r} is a variable of PyMC3 or Theano ({type(variable).__name__}), which "
-                "TensorFlow knows nothing of. Put it into params, under the name of an argument "
+                "TensorFlow cannot use. Put it into params, under the name of an argument "
                 f"of the function: params={{{argument!r}: {text}, ...}}, and use the argument."
             )
     return ""
@@ -244,9 +244,8 @@ def _on_dtypes(
 ) -> str:
     if _of_theano(error):
         return (
-            "The function uses a variable of PyMC3 or Theano, which TensorFlow knows nothing of. "
-            "Put it into params, under the name of an argument of the function, and use the "
-            "argument."
+            "The function uses a variable of PyMC3 or Theano, which TensorFlow cannot use. Put it "
+            "into params, under the name of an argument of the function, and use the argument."
         )
     if "parameter 'indices'" in error or not _DTYPES.search(error):
         return ""

@@ -1,11 +1,28 @@
-"""Entries of ``params`` and ``feed_dict``: what users give for the inputs, checked."""
+"""Arguments of a declaration: known ones only, and the entries of ``params`` and ``feed_dict``."""
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+import difflib
+import functools
+import inspect
+import re
+from typing import (
+    Any,
+    Callable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import numpy as np
 import scipy.sparse
+import tensorflow as tf
 import theano
 import theano.tensor as tt
 from theano.graph.basic import Constant, Variable
@@ -14,15 +31,21 @@ from theano.sparse.type import SparseType
 from pymc3_tf.capture.keys import label_of, same_key
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 
+# What names an input: the name of an argument, a tensor, or a variable.
+Key = Union[str, tf.Tensor, tf.Variable]
+# What an input is given, once it is checked.
+Quantity = Union[np.ndarray, Variable]
 # What users write for ``params`` and ``feed_dict``. Not every key has a hash.
-Entries = Union[Mapping[Any, Any], Sequence[Tuple[Any, Any]]]
+Entries = Union[Mapping[Key, Any], Sequence[Tuple[Key, Any]]]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Given(NamedTuple):
     """One entry of ``params`` or ``feed_dict``."""
 
-    key: Any
-    source: Any  # a Theano variable, or an array
+    key: Key
+    source: Quantity
     argument: str
 
     @property
@@ -31,7 +54,28 @@ class Given(NamedTuple):
         return label_of(self.key)
 
 
-def pairs_of(entries: Optional[Entries], argument: str) -> List[Tuple[Any, Any]]:
+def known_arguments(function: F) -> F:
+    """Let a function name the nearest argument in its error for one that it does not have."""
+    names = [n for n in inspect.signature(function).parameters if n not in ("self", "cls")]
+    label = re.sub(r"\.__\w+__$", "", function.__qualname__)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                text = f"{label} has no argument {name!r}. "
+                if near:
+                    raise DeclarationTypeError(f"{text}Did you mean {near[0]!r}?")
+                if "params" in names:
+                    text += f"A parameter of the density goes into params={{{name!r}: ...}}. "
+                raise DeclarationTypeError(f"{text}It has: {', '.join(names)}.")
+        return function(*args, **kwargs)
+
+    return cast(F, checked)
+
+
+def pairs_of(entries: Optional[Entries], argument: str) -> List[Tuple[Key, Any]]:
     """Return ``params`` or ``feed_dict`` as pairs, after checking that it is made of them."""
     if entries is None:
         return []
@@ -50,19 +94,15 @@ def pairs_of(entries: Optional[Entries], argument: str) -> List[Tuple[Any, Any]]
     return pairs
 
 
-def given_by(entries: Optional[Entries], argument: str, masked: bool = False) -> List[Given]:
-    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array.
+def given_by(entries: Optional[Entries], argument: str) -> List[Given]:
+    """Check ``params`` or ``feed_dict``, and turn each entry into a Theano variable or an array."""
+    pairs = pairs_of(entries, argument)
+    return [Given(key, _source(value, key, argument), argument) for key, value in pairs]
 
-    Masked arrays stay what they are if they are allowed.
-    """
-    return [
-        Given(
-            key,
-            native(value) if masked and np.ma.is_masked(value) else _source(value, key, argument),
-            argument,
-        )
-        for key, value in pairs_of(entries, argument)
-    ]
+
+def data_of(value: Any, key: Key) -> Any:
+    """Check what ``feed_dict`` has for the value, which may be a masked array too."""
+    return native(value) if np.ma.is_masked(value) else _source(value, key, "feed_dict")
 
 
 def native(value: Any) -> Any:
@@ -76,7 +116,7 @@ def native(value: Any) -> Any:
     return value
 
 
-def _source(value: Any, key: Any, argument: str) -> Any:
+def _source(value: Any, key: Key, argument: str) -> Quantity:
     if isinstance(value, Constant):
         value = value.data
     label = label_of(key)

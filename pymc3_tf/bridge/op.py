@@ -16,8 +16,9 @@ from theano.compile.ops import Shape_i
 from theano.compile.sharedvalue import SharedVariable
 from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs
+from theano.graph.fg import FunctionGraph
 
-from pymc3_tf.bridge.entries import Entries, Given, given_by, native
+from pymc3_tf.bridge.entries import Entries, Given, Key, given_by, known_arguments, native
 from pymc3_tf.bridge.interruption import stop_sampling
 from pymc3_tf.capture.capture import capture
 from pymc3_tf.capture.keys import Input, graph_tensor, same_key, tensors_of, variable_of
@@ -95,6 +96,7 @@ class TensorFlowOp(theano.graph.op.Op):
 
     __props__ = ("program",)
 
+    @known_arguments
     def __init__(
         self,
         outputs: Union[tf.Tensor, Sequence[Any], Mapping[str, Any], Callable[..., Any]],
@@ -169,7 +171,7 @@ class TensorFlowOp(theano.graph.op.Op):
             outputs.append(tt.TensorType(spec.dtype, broadcastable)())
         return Apply(self, variables, outputs)
 
-    def do_constant_folding(self, fgraph: Any, node: Apply) -> bool:
+    def do_constant_folding(self, fgraph: FunctionGraph, node: Apply) -> bool:
         """Tell Theano whether the outputs stay the same: on a cluster, variables may change."""
         return self.program.cluster is None
 
@@ -186,11 +188,11 @@ class TensorFlowOp(theano.graph.op.Op):
         for storage, result in zip(output_storage, results):
             storage[0] = result
 
-    def infer_shape(self, fgraph: Any, node: Apply, shapes: List[Any]) -> List[Any]:
+    def infer_shape(self, fgraph: FunctionGraph, node: Apply, shapes: List[Any]) -> List[Any]:
         """Return the shapes that are known without running the op."""
         by_node = {spec.node: shape for spec, shape in zip(self.program.inputs, shapes)}
 
-        def shape_of(spec: TensorSpec, output: Any) -> Any:
+        def shape_of(spec: TensorSpec, output: Variable) -> Any:
             if spec.like in by_node and not self.program.stacked:
                 return by_node[spec.like]
             dimensions = enumerate(spec.shape or ())
@@ -217,12 +219,12 @@ def _apply(program: Program, inputs: Sequence[Any]) -> List[Any]:
     return as_list(apply(program, inputs))
 
 
-def apply(program: Program, inputs: Sequence[Any], check: Check = None) -> Any:
+def apply(program: Program, inputs: Sequence[Variable], check: Check = None) -> Any:
     """Apply a program to Theano variables; its outputs as one variable or a list."""
     return TensorFlowOp.of(program, check)(*inputs)
 
 
-def bind_constants(program: Program, inputs: Sequence[Any]) -> Program:
+def bind_constants(program: Program, inputs: Sequence[Variable]) -> Program:
     """Return the program with inputs that are Theano constants made resident."""
     constants = {
         spec.node: x.data for spec, x in zip(program.inputs, inputs) if isinstance(x, Constant)
@@ -241,12 +243,12 @@ def _place(program: Program, node: Apply) -> numerical.At:
     return numerical.At(free, (point, [np.shape(y) for y in results]))
 
 
-def _is_free(x: Any) -> bool:
+def _is_free(x: Variable) -> bool:
     """Whether a variable has other inputs than data."""
     return any(not isinstance(v, (Constant, SharedVariable)) for v in graph_inputs([x]))
 
 
-def _as_input(x: Any, spec: TensorSpec) -> Any:
+def _as_input(x: Any, spec: TensorSpec) -> Variable:
     variable = tt.as_tensor_variable(native(x))
     if not np.can_cast(variable.dtype, spec.dtype, "same_kind"):
         raise DeclarationTypeError(
@@ -274,14 +276,14 @@ def _require_data(feed: Given) -> None:
         )
 
 
-def _tensor_inputs(outputs: Any, inputs: Sequence[Any], fed: Sequence[Any]) -> List[Input]:
+def _tensor_inputs(outputs: Any, inputs: Sequence[Any], fed: Sequence[Key]) -> List[Input]:
     graph = tensors_of(outputs, "outputs")[0].graph
     for key in inputs:
         graph_tensor(key, graph, "inputs", "outputs")
     return [Input(key, None, None, "inputs") for key in inputs]
 
 
-def _function_inputs(function: Any, inputs: Sequence[Any], fed: Sequence[Any]) -> List[Input]:
+def _function_inputs(function: Any, inputs: Sequence[Any], fed: Sequence[Key]) -> List[Input]:
     names = arguments_of(function, "outputs").names
     for key in fed:
         if variable_of(key) is None and not (isinstance(key, str) and key in names):
@@ -313,7 +315,7 @@ def _specified(spec: Any, name: str) -> Input:
     return Input(name, spec.dtype.name, static_shape(spec.shape), "inputs")
 
 
-def tensorflow_ops(output: Any) -> List[TensorFlowOp]:
+def tensorflow_ops(output: Variable) -> List[TensorFlowOp]:
     """Return the TensorFlow ops from which a Theano variable is computed."""
     nodes = {x.owner for x in ancestors([output]) if x.owner is not None}
     return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]

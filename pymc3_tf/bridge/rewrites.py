@@ -6,10 +6,11 @@ vector-Jacobian product at the same inputs, this puts the one op that computes b
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 from theano.compile.mode import optdb
-from theano.graph.basic import Apply, ancestors
+from theano.graph.basic import Apply, Variable, ancestors
+from theano.graph.fg import FunctionGraph
 from theano.graph.opt import GlobalOptimizer, MergeOptimizer
 from theano.graph.toolbox import ReplaceValidate
 
@@ -20,14 +21,14 @@ from pymc3_tf.programs import differentiation
 class MergeValueAndGradient(GlobalOptimizer):
     """Merge the forward node and the VJP node of one program with the same inputs."""
 
-    def add_requirements(self, fgraph: Any) -> None:
+    def add_requirements(self, fgraph: FunctionGraph) -> None:
         """Let the graph check each replacement."""
         fgraph.attach_feature(ReplaceValidate())
 
-    def apply(self, fgraph: Any) -> None:
+    def apply(self, fgraph: FunctionGraph) -> None:
         """Rewrite the graph in place."""
         MergeOptimizer().optimize(fgraph)
-        nodes: Dict[Tuple[str, Tuple[Any, ...]], Apply] = {}
+        nodes: Dict[Tuple[str, Tuple[Variable, ...]], Apply] = {}
         for node in fgraph.toposort():
             if isinstance(node.op, TensorFlowOp):
                 nodes[node.op.program.key, tuple(node.inputs)] = node
@@ -45,8 +46,8 @@ class MergeValueAndGradient(GlobalOptimizer):
                         break
 
 
-def _merge(fgraph: Any, forward: Apply, vjp: Apply) -> None:
-    merged: List[Any] = apply(differentiation.value_and_vjp(forward.op.program), vjp.inputs)
+def _merge(fgraph: FunctionGraph, forward: Apply, vjp: Apply) -> None:
+    merged: List[Variable] = apply(differentiation.value_and_vjp(forward.op.program), vjp.inputs)
     fgraph.replace_all_validate(
         list(zip(forward.outputs + vjp.outputs, merged)), reason="merge_value_and_gradient"
     )

@@ -13,7 +13,8 @@ import numpy as np
 import theano
 import theano.tensor as tt
 from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import Apply, Constant, ancestors, graph_inputs, io_toposort
+from theano.graph.basic import Apply, Constant, Variable, ancestors, graph_inputs, io_toposort
+from theano.graph.op import Op
 from theano.link.basic import PerformLinker
 from theano.tensor.basic import Dot
 from theano.tensor.elemwise import DimShuffle, Elemwise
@@ -23,10 +24,13 @@ from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
+# The outputs of an op for many draws; None if it has no form for them.
+Stacked = Optional[List[Variable]]
+
 
 def evaluate_draws(
-    outputs: Sequence[Any],
-    draws: Mapping[Any, np.ndarray],
+    outputs: Sequence[Variable],
+    draws: Mapping[Variable, np.ndarray],
     number: int,
     chains: Optional[int] = None,
 ) -> List[np.ndarray]:
@@ -108,7 +112,7 @@ def _first_failure(
     raise AssertionError("together, the draws failed")
 
 
-def drawn(outputs: Sequence[Any], names: Iterable[str]) -> List[Any]:
+def drawn(outputs: Sequence[Variable], names: Iterable[str]) -> List[Variable]:
     """Return the variables with draws from which Theano expressions can be computed.
 
     Parameters
@@ -132,7 +136,7 @@ def drawn(outputs: Sequence[Any], names: Iterable[str]) -> List[Any]:
     named = [x for x in ancestors(outputs) if x.name in names]
     known = [x for x in named if not any(isinstance(y, SharedVariable) for y in graph_inputs([x]))]
 
-    def missing(variables: Sequence[Any]) -> List[Any]:
+    def missing(variables: Sequence[Variable]) -> List[Variable]:
         inputs = graph_inputs(variables, blockers=known)
         return [x for x in inputs if x not in known and not isinstance(x, _WITHOUT_DRAWS)]
 
@@ -154,7 +158,7 @@ _WITHOUT_DRAWS = (Constant, SharedVariable)
 class _Function:
     """Expressions, compiled for stacks of draws."""
 
-    def __init__(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
+    def __init__(self, outputs: Sequence[Variable], inputs: Sequence[Variable]) -> None:
         graph = _StackedGraph(outputs, inputs)
         self._varies = [y in graph.stacked for y in outputs]
         results = [graph.stacked.get(y, y) for y in outputs]
@@ -202,9 +206,9 @@ class _StackedGraph:
         The part of it that is computed in a loop. In the copy these are inputs.
     """
 
-    def __init__(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
-        self.stacked: Dict[Any, Any] = {x: _input(x) for x in inputs}
-        self.looped: Dict[Any, Any] = {}
+    def __init__(self, outputs: Sequence[Variable], inputs: Sequence[Variable]) -> None:
+        self.stacked: Dict[Variable, Optional[Variable]] = {x: _input(x) for x in inputs}
+        self.looped: Dict[Variable, Variable] = {}
         for x in graph_inputs(outputs, blockers=list(inputs)):
             if getattr(x, "default_update", None) is not None:
                 self.stacked[x] = None  # random numbers: other ones for each draw
@@ -227,34 +231,34 @@ class _StackedGraph:
                 self.stacked[y] = None
 
 
-def _input(x: Any) -> Any:
+def _input(x: Variable) -> Variable:
     return tt.TensorType(x.dtype, (False, *x.broadcastable))()
 
 
 @singledispatch
-def _stack(op: Any, node: Apply, inputs: List[Any], varies: List[bool]) -> Optional[List[Any]]:
+def _stack(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     """Apply an op to inputs of which some are stacks; None if it has no form for them."""
     return None
 
 
 @_stack.register(Elemwise)
-def _stack_elemwise(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
+def _stack_elemwise(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     # Inputs that do not vary get a leading dimension by broadcasting.
     return None if op.inplace_pattern else op.make_node(*inputs).outputs
 
 
 @_stack.register(DimShuffle)
-def _stack_dimshuffle(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
+def _stack_dimshuffle(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     return [inputs[0].dimshuffle(0, *["x" if i == "x" else i + 1 for i in op.new_order])]
 
 
 @_stack.register(AdvancedSubtensor1)
-def _stack_indexed(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
+def _stack_indexed(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     return None if varies[1] else [inputs[0][:, inputs[1]]]
 
 
 @_stack.register(Dot)
-def _stack_dot(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
+def _stack_dot(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     matrix, vector = node.inputs
     if varies[0] or matrix.ndim != 2 or vector.ndim != 1:
         return None
@@ -263,7 +267,7 @@ def _stack_dot(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
 
 @_stack.register(AdvancedIncSubtensor)
 @_stack.register(AdvancedIncSubtensor1)
-def _stack_imputed(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
+def _stack_imputed(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     # What PyMC3 makes of data with missing values: constants, among which variables are set.
     data, values, *index = node.inputs
     elements = len(index) == data.ndim and all(getattr(i, "ndim", 0) == 1 for i in index)
@@ -275,6 +279,6 @@ def _stack_imputed(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any
 
 
 @_stack.register(TensorFlowOp)
-def _stack_program(op: Any, node: Apply, inputs: Any, varies: List[bool]) -> Any:
+def _stack_program(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     nodes = [spec.node for spec, varying in zip(op.program.inputs, varies) if varying]
     return TensorFlowOp.of(op.program.batched(nodes)).make_node(*inputs).outputs

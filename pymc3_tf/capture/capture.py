@@ -56,7 +56,7 @@ def capture(
     session: Optional[tf.compat.v1.Session] = None,
     jit_compile: bool = False,
     differentiable: bool = True,
-    draws: bool = False,
+    random: bool = False,
     name: str = "logp",
 ) -> Program:
     """Freeze a computation, or leave it on the cluster of its session.
@@ -74,7 +74,7 @@ def capture(
         Compile with XLA.
     differentiable : bool
         Build the gradient too. Without it, ops that have none are accepted.
-    draws : bool
+    random : bool
         It draws random numbers, has no gradient, and need not depend on all inputs. Random ops of a
         graph become functions of one more input, the last one: a seed of two int32. A function
         takes its seed as an argument instead.
@@ -90,9 +90,9 @@ def capture(
     pymc3_tf.exceptions.DeclarationError
         Or one of its subclasses, if the computation cannot be frozen or an input does not fit.
     """
-    how = _How(name, session, jit_compile, differentiable and not draws, draws)
+    how = _How(name, session, jit_compile, differentiable and not random, random)
     if not callable(source):
-        return _capture_tensors(source, inputs, how, seeded=draws)
+        return _capture_tensors(source, inputs, how, seeded=random)
     if tf.executing_eagerly():
         refuse_cluster(session, name)
         return _capture_function(source, inputs, how)
@@ -112,7 +112,7 @@ class _How(NamedTuple):
     session: Optional[tf.compat.v1.Session]
     jit_compile: bool
     differentiable: bool
-    draws: bool
+    random: bool
 
 
 # -- graphs -----------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _capture_tensors(
     if seeded:
         arguments.append(seed_random_ops(graph_def, graph, gradients.names, arguments))
         specs.append(TensorSpec("", "seed", "int32", (2,)))
-    roots = gradients.names + (arguments if how.draws else [])
+    roots = gradients.names + (arguments if how.random else [])
     prune(graph_def, roots)
     refuse_frozen_seeds(graph_def, arguments, name)
     check_ops(graph_def, name)
@@ -260,7 +260,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     arguments, gradients = traced["arguments"], traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
     clean(graph_def)
-    roots = gradients.names + (arguments if how.draws else [])
+    roots = gradients.names + (arguments if how.random else [])
     prune(graph_def, roots)
     refuse_frozen_seeds(graph_def, arguments, name)
     check_ops(graph_def, name)

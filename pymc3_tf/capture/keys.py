@@ -94,8 +94,8 @@ def _find_argument(
     unfed = [name for name in unfed if not same_key(name, value)]
     if unfed:
         raise UnfedPlaceholderError(
-            f"logp needs the argument{'s' if len(unfed) > 1 else ''} "
-            f"{', '.join(map(repr, unfed))}, which no one gives. Put each into params or feed_dict."
+            f"logp needs a value for the argument{'s' if len(unfed) > 1 else ''} "
+            f"{', '.join(map(repr, unfed))}. Put each into params or feed_dict."
             f"{guess_text(value) if guessed else ''}"
         )
     return value

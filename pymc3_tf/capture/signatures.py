@@ -45,9 +45,16 @@ def call_by_name(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     known = {p.name for p in parameters if p.kind in _NAMED}
     more = [] if inspect.Parameter.VAR_KEYWORD in kinds else [n for n in given if n not in known]
     if not more and inspect.Parameter.POSITIONAL_ONLY not in kinds:
-        return function(**given)
+        try:
+            return function(**given)
+        except ValueError as error:
+            # tf.custom_gradient refuses names in a graph, before it calls the function.
+            if "keywords arguments only when eager" not in str(error):
+                raise
     remaining = dict(given)
     ordered = [p for p in parameters if p.kind in _NAMED and p.kind != p.KEYWORD_ONLY]
+    while ordered and not more and ordered[-1].name not in remaining:
+        ordered.pop()  # its default is the function's own matter
     positional = [remaining.pop(p.name, p.default) for p in ordered]
     positional += [remaining.pop(name) for name in more]
     return function(*positional, **remaining)

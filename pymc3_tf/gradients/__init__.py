@@ -1,1 +1,1 @@
-"""Whether TensorFlow's gradient of a program is there, and right."""
+"""Checks that TensorFlow's gradient of a program exists, and is right."""

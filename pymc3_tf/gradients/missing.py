@@ -1,6 +1,6 @@
-"""Gaps: ways from an input to an output for which TensorFlow has no gradient, silently.
+"""Gaps: paths from an input to an output on which TensorFlow has no gradient, without an error.
 
-``tf.gradients`` leaves such a way out, as if the output did not depend on the input there.
+``tf.gradients`` leaves such a path out, as if the output did not depend on the input there.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pymc3_tf.gradients.ways import NOWHERE, Body, Reach, Ways, dtypes_of, union
 from pymc3_tf.private_tensorflow import gradient_function, op_definition
 from pymc3_tf.programs.serialized import GraphDef, NodeDef
 
-# No matter what the values are, the outputs are the same.
+# Their outputs do not depend on the values of their inputs.
 _SHAPES = frozenset("Shape ShapeN Size Rank ZerosLike OnesLike BroadcastGradientArgs".split())
-# What has no gradient by its nature, or is there to have none.
+# Ops without a gradient, by their nature or on purpose.
 _STEPS = frozenset(
     "Floor Ceil Round Rint Sign FloorDiv TruncateDiv StopGradient StatelessRandomPoisson "
     "StatelessRandomBinomial".split()
 )
-# They hand values on. Their gradients need the graph that they stand in.
+# They pass values on. Their gradients need the graph around them.
 _CARRIERS = ("TensorArray", "TensorList", "Stack")
 _CARRYING = frozenset(
     "Enter Exit Merge NextIteration Switch Identity IdentityN Placeholder "
@@ -37,7 +37,7 @@ _CONTINUOUS = frozenset(
 
 
 class Gap(NamedTuple):
-    """An op on the way of some inputs, which are bits."""
+    """An op on the paths of some inputs, which are bits."""
 
     bits: int
     op: str
@@ -46,14 +46,14 @@ class Gap(NamedTuple):
 
 
 class GradientWays(Ways):
-    """Tells ways with a gradient from those without.
+    """Finds which paths have a gradient.
 
     Attributes
     ----------
     gaps : list of Gap
-        Where there is a gradient, and TensorFlow does not know it.
+        Where a gradient exists that TensorFlow does not know.
     steps : list of Gap
-        Where there is none.
+        Where none exists.
     """
 
     def __init__(self, graph_def: GraphDef) -> None:
@@ -62,11 +62,11 @@ class GradientWays(Ways):
         self.steps: List[Gap] = []
 
     def through(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
-        """Return what reaches the outputs of an op, of what reaches its inputs."""
+        """Return what reaches the outputs of an op, given what reaches its inputs."""
         dtypes = body.outputs[node.name]
         if node.op in _SHAPES:
             return [NOWHERE] * len(dtypes)
-        # Not node.attr[...]: to ask for an attribute that is not there makes it.
+        # Not node.attr[...], which adds an attribute that is missing.
         if "_gradient_op_type" in node.attr and (
             b"CustomGradient" in node.attr["_gradient_op_type"].s
         ):
@@ -83,14 +83,15 @@ class GradientWays(Ways):
         return [every if dtype in _CONTINUOUS else every.by_steps() for dtype in dtypes]
 
     def _custom(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
-        """Pass what tf.custom_gradient makes: the results of a function, then its arguments.
+        """Handle the op that tf.custom_gradient adds: results of a function, then its arguments.
 
-        The gradient goes from results to arguments. What else the results depend on has none.
+        The gradient goes from the results to the arguments. Anything else that the results depend
+        on has none.
         """
         inputs = body.inputs[node.name]
         results = _results_of(body, node.name)
         arguments = set(inputs[results:])
-        # A variable is read once more to be an argument.
+        # A variable that is an argument is read a second time.
         arguments.update([body.origin(tensor) for tensor in arguments])
         inside = body.before(inputs[:results], arguments)
         captured = NOWHERE
@@ -106,7 +107,7 @@ class GradientWays(Ways):
 
 
 def _results_of(body: Body, name: str) -> int:
-    """Return how many results a function under tf.custom_gradient has: only they are used."""
+    """Return the number of results of a function under tf.custom_gradient: those that are used."""
     used = [0]
     for consumer in body.consumers.get(name, ()):
         if body.nodes[consumer].op not in _KEEPERS:
@@ -119,7 +120,7 @@ def _may_lack(node: NodeDef) -> bool:
 
 
 def _signature(node: NodeDef) -> bytes:
-    """Return what the gradient of an op depends on, besides its inputs."""
+    """Return everything, besides its inputs, that the gradient of an op depends on."""
     alone = tf.compat.v1.NodeDef(name="op", op=node.op)
     for name, attr in node.attr.items():
         if name == "_gradient_op_type" or not name.startswith("_"):
@@ -129,9 +130,9 @@ def _signature(node: NodeDef) -> bytes:
 
 @functools.lru_cache(4096)
 def _lacking(signature: bytes) -> FrozenSet[int]:
-    """Return the inputs of an op by which its registered gradient is None.
+    """Return the inputs of an op for which its registered gradient returns None.
 
-    The gradient is asked: a table would not know of custom ops, nor of other versions.
+    It is called, because a table would lack custom ops and other versions of TensorFlow.
     """
     node = tf.compat.v1.NodeDef.FromString(signature)
     definition = op_definition(node.op)
@@ -162,7 +163,7 @@ def _lacking(signature: bytes) -> FrozenSet[int]:
             found = gradient(op, *upstream)
         except LookupError:
             return every
-        except Exception:  # whatever a gradient may raise that needs the shapes or the values
+        except Exception:  # from a gradient that needs the shapes or the values
             return frozenset()
     found = found if isinstance(found, (list, tuple)) else [found]
     return frozenset(i for i, g in enumerate(found) if g is None)

@@ -20,16 +20,16 @@ from pymc3_tf.programs.differentiation import value_and_vjp
 from pymc3_tf.programs.program import Program
 from pymc3_tf.runtime import failures, functions
 
-# How far from the test point to look: test points are often zero or one, where a function can have
-# a kink, or a slope of zero by symmetry.
+# Distance from the test point. Test points are often zero or one, where a function can have a kink,
+# or a slope of zero by symmetry.
 _OFFSET = 1e-2
-# Steps of central differences, where one of them is not enough.
+# Steps of central differences, if one is not enough.
 _DISTANCES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-# An agreement of all inputs together, and a difference that is an error.
+# Relative differences: below the first, all inputs together agree; above the second, one is wrong.
 _CLOSE, _WRONG = 1e-2, 0.2
-# Differences of several steps are taken for a derivative where they agree so well.
+# The differences of several steps have to agree so well to count as a derivative.
 _CONSISTENT = 0.03
-# So many times its rounding error a difference has to be.
+# A difference has to be so many times its rounding error.
 _SIGNAL = 1e3
 _SINGLE = float(np.finfo("float32").eps)
 
@@ -39,26 +39,26 @@ _OFF = "If no gradient is needed there, say check_gradient=False."
 class At(NamedTuple):
     """What a program is applied to, where it is declared."""
 
-    free: List[int]  # the inputs that are no data
+    free: List[int]  # the inputs that are not data
     known: Any  # the test values of the inputs, and the shapes of the outputs; or None
 
 
 def check(program: Program, at: At) -> None:
-    """Refuse a program whose gradient is missing or wrong; do so once for each of its inputs.
+    """Refuse a program whose gradient is missing or wrong. Each input is checked once.
 
     Parameters
     ----------
     program : Program
         With its pullback.
     at : At
-        The test values are where it is tried.
+        Its test values are where the gradient is checked.
 
     Raises
     ------
     pymc3_tf.exceptions.UnsupportedOpError
-        If TensorFlow knows no gradient of something on the way from an input to an output.
+        If TensorFlow has no gradient of an op on a path from an input to an output.
     pymc3_tf.exceptions.GradientError
-        If central differences give something else than the gradient.
+        If central differences disagree with the gradient.
     """
     free = [i for i in at.free if program.inputs[i].is_floating]
     if program.pullback is None or program.kept.checked.issuperset(free):
@@ -90,7 +90,7 @@ def check(program: Program, at: At) -> None:
 
 
 def compile(program: Program, at: At) -> None:
-    """Evaluate a gradient that is to be compiled at the test point, to see whether it can be.
+    """Evaluate a gradient under XLA at the test point, to see whether XLA can compile it.
 
     Raises
     ------
@@ -158,19 +158,19 @@ class _Line:
     def slope(
         self, point: Sequence[np.ndarray], gradient: Any, direction: Any, step: float
     ) -> Optional[_Slope]:
-        """Return both slopes; None where there is no finite number beside the point."""
+        """Return both slopes; None if the values next to the point are not finite."""
         ahead, behind = moved(point, direction, step), moved(point, direction, -step)
         (up, size, _), (down, *_) = self.at(ahead), self.at(behind)
         if not np.isfinite(up - down):
             return None
-        # Of where the points are after rounding.
+        # With the distance between the points after rounding.
         along = sum(
             float(np.sum(g * (a - b.astype(float))))
             for g, a, b, d in zip(gradient, ahead, behind, direction)
             if d is not None
         )
-        # A value that stays where the gradient is steep is no rounding, whatever the precision
-        # inside.
+        # If the value stays the same although the gradient is steep, that is not rounding, even if
+        # the program computes in single precision.
         clear = abs(up - down) > _SIGNAL * self.eps * size or abs(along) > _SIGNAL * _SINGLE * size
         return _Slope(along / (2 * step), (up - down) / (2 * step), bool(clear))
 
@@ -184,9 +184,9 @@ def moved(point: Sequence[np.ndarray], direction: Any, step: float) -> List[np.n
 def _wrong_slopes(
     program: Program, point: List[np.ndarray], shapes: Any, free: Sequence[int]
 ) -> List[_Wrong]:
-    """Return the inputs by which the gradient is wrong without doubt.
+    """Return the inputs for which the gradient is certainly wrong.
 
-    Three evaluations are enough where all is well.
+    If none is, three evaluations are enough.
     """
     rng = np.random.RandomState(0)
     line = _Line(program, shapes, rng)
@@ -203,7 +203,7 @@ def _wrong_slopes(
     steep = [i for i in free if slopes[i]]
     suspects = [i for i in free if not slopes[i]]
     if steep:
-        # As steep along one input as along any other, so that none hides the others.
+        # Scaled to be equally steep along all inputs, so that none hides the others.
         least = min(abs(slopes[i]) for i in steep)
         joint: List[Any] = [None] * len(point)
         for i in steep:
@@ -217,14 +217,14 @@ def _wrong_slopes(
         alone[i] = directions[i]
         found = _verdict(line, near, gradient, alone)
         if found:
-            # Of a scalar, the derivative itself.
+            # For a scalar, the derivative itself.
             unit = float(directions[i]) if directions[i].ndim == 0 else 1.0
             wrong.append(_Wrong(i, found.gradient / unit, found.difference / unit))
     return wrong
 
 
 def _verdict(line: _Line, point: Any, gradient: Any, direction: Any) -> Optional[_Slope]:
-    """Return both slopes if the gradient is wrong, whatever the step."""
+    """Return both slopes if the gradient is wrong for all steps."""
     slopes: List[_Slope] = []
     for step in _DISTANCES:
         slope = line.slope(point, gradient, direction, step)
@@ -250,7 +250,7 @@ def _direction(x: np.ndarray, rng: Any) -> np.ndarray:
     if x.ndim > 1 and x.shape[-1] == x.shape[-2]:
         transposed = np.swapaxes(x, -1, -2)
         if np.allclose(x, transposed):
-            # The gradient of a decomposition, which may read one half only, is meant for these.
+            # A decomposition may read one half only; its gradient assumes a symmetric matrix.
             direction = direction + np.swapaxes(direction, -1, -2)
     return np.asarray(direction)
 
@@ -272,14 +272,15 @@ def _gap_text(program: Program, i: int, gaps: Sequence[Gap]) -> str:
         return (
             f"{name} depends on {label!r} through a function under tf.custom_gradient (at the node "
             f"{gap.node!r}) that uses it, or what is computed from it, without having it as an "
-            "argument. TensorFlow has no gradient by it then. Hand it over as an argument of the "
-            "function; to a solver of tfp.math.ode, by "
+            "argument. TensorFlow then has no gradient with respect to it. Give it to the function "
+            "as an argument; for a solver of tfp.math.ode, by "
             f"constants={{{label!r}: ...}}, which ode_fn gets as arguments. {_OFF}"
         )
     return (
         f"{name} depends on {label!r} through {gap.op} at the node {gap.node!r}, and TensorFlow "
-        f"has no gradient of {gap.op} by that input. Use another formula{_OTHER.get(gap.op, '')}, "
-        f"or a function under tf.custom_gradient that has the gradient. {_OFF}"
+        f"has no gradient of {gap.op} with respect to that input. Use another formula"
+        f"{_OTHER.get(gap.op, '')}, or a function under tf.custom_gradient that has the gradient. "
+        f"{_OFF}"
     )
 
 
@@ -293,17 +294,17 @@ def _step_text(program: Program, i: int, steps: Sequence[Gap]) -> str:
     (name, label), step = _names(program, i), _first(steps, i)
     return (
         f"{name} depends on {label!r} only through {step.op} at the node {step.node!r}, so that "
-        f"its gradient by {label!r} is zero everywhere: NUTS learns nothing about it from {name}. "
-        f"If that is meant, say check_gradient=False."
+        f"its gradient with respect to {label!r} is zero everywhere: NUTS learns nothing about it "
+        f"from {name}. If this is intended, say check_gradient=False."
     )
 
 
 def _stop_text(program: Program, wrong: _Wrong, stop: Gap) -> str:
     name, label = _names(program, wrong.i)
     return (
-        f"the gradient of {name} by {label!r} leaves out what tf.stop_gradient stops at the node "
-        f"{stop.node!r}: near the test point it is {wrong.gradient:.6g}, and central differences "
-        f"give {wrong.difference:.6g}. If that is meant, say check_gradient=False."
+        f"the gradient of {name} with respect to {label!r} leaves out what tf.stop_gradient stops "
+        f"at the node {stop.node!r}: near the test point it is {wrong.gradient:.6g}, and central "
+        f"differences give {wrong.difference:.6g}. If this is intended, say check_gradient=False."
     )
 
 
@@ -312,10 +313,10 @@ def _wrong_text(program: Program, point: Any, wrong: _Wrong) -> str:
     at = failures.describe([label], [point[wrong.i]])
     along = "" if np.ndim(point[wrong.i]) == 0 else " along a random direction"
     return (
-        f"the gradient of {name} by {label!r} is wrong: near {at} it is {wrong.gradient:.6g}"
-        f"{along}, and central differences give {wrong.difference:.6g}. Look for a function under "
-        "tf.custom_gradient or tf.RegisterGradient whose gradient is not that of its value, and "
-        f"for an op that has no gradient by {label!r}. {_OFF}"
+        f"the gradient of {name} with respect to {label!r} is wrong: near {at} it is "
+        f"{wrong.gradient:.6g}{along}, and central differences give {wrong.difference:.6g}. Look "
+        "for a function under tf.custom_gradient or tf.RegisterGradient whose gradient is not that "
+        f"of its value, and for an op without a gradient with respect to {label!r}. {_OFF}"
     )
 
 

@@ -1,6 +1,6 @@
-"""By what ways inputs reach the tensors of a serialized graph, loops and functions included.
+"""On what paths inputs reach the tensors of a serialized graph, through loops and functions too.
 
-Inputs are bits of a number, so that one walk serves them all.
+Inputs are bits of a number, so that one walk is enough for all of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Tensor = Tuple[str, int]  # a node, and which of its outputs
 
 
 class Reach(NamedTuple):
-    """The inputs that reach a tensor, as bits, by the kinds of their ways."""
+    """The inputs that reach a tensor, as bits, by the kinds of their paths."""
 
-    smooth: int = 0  # with a gradient all along
-    stepwise: int = 0  # through something that has no gradient by its nature, such as a rounding
-    broken: int = 0  # through something that has a gradient, which TensorFlow does not know
+    smooth: int = 0  # all ops have a gradient
+    stepwise: int = 0  # through an op that has no gradient by its nature, such as a rounding
+    broken: int = 0  # through an op whose gradient exists, but TensorFlow does not know it
 
     def __or__(self, other: Any) -> Reach:
         return Reach(*(a | b for a, b in zip(self, other)))
@@ -30,11 +30,11 @@ class Reach(NamedTuple):
         return self.smooth | self.stepwise | self.broken
 
     def by_steps(self) -> Reach:
-        """Return what is left after something without a gradient by its nature."""
+        """Return what is left after an op that has no gradient by its nature."""
         return Reach(stepwise=self.bits)
 
     def by_gap(self) -> Reach:
-        """Return what is left after something whose gradient TensorFlow does not know."""
+        """Return what is left after an op whose gradient TensorFlow does not know."""
         return Reach(stepwise=self.stepwise, broken=self.smooth | self.broken)
 
 
@@ -42,7 +42,7 @@ NOWHERE = Reach()
 
 
 def union(reaches: Sequence[Reach]) -> Reach:
-    """Return what any of them reaches."""
+    """Return all that reach any of the tensors."""
     every = NOWHERE
     for reach in reaches:
         every = every | reach
@@ -63,7 +63,7 @@ def dtypes_of(node: NodeDef, arguments: Any) -> List[Tuple[str, int]]:
 
 
 class Body:
-    """The nodes of a graph or of one of its functions, and how they hang together."""
+    """The nodes of a graph or of one of its functions, and the edges between them."""
 
     def __init__(
         self,
@@ -96,20 +96,20 @@ class Body:
                 self.consumers.setdefault(source, []).append(name)
 
     def tensor(self, name: str) -> Tensor:
-        """Return what a name of a tensor means, as graphs or as functions spell it."""
+        """Return the tensor of a name, in the notation of graphs or of functions."""
         node, *output = name.split(":")
         if len(output) == 2:
             return node, self._offsets[node].get(output[0], 0) + int(output[1])
         return node, int(output[0]) if output else 0
 
     def origin(self, tensor: Tensor) -> Tensor:
-        """Return the tensor that another one is the same as."""
+        """Return the tensor that another one is a copy of."""
         while tensor[0] in self.nodes and self.nodes[tensor[0]].op == "Identity":
             (tensor,) = self.inputs[tensor[0]]
         return tensor
 
     def before(self, tensors: Sequence[Tensor], cut: Set[Tensor]) -> Set[str]:
-        """Return the nodes that tensors are computed by, as far as some others."""
+        """Return the nodes that compute some tensors, without those before a cut."""
         found: Set[str] = set()
         stack = [t for t in tensors if t not in cut]
         while stack:
@@ -121,7 +121,7 @@ class Body:
 
 
 class Ways:
-    """Walks a graph from its inputs. What an op does with them is for subclasses to say.
+    """Walks a graph from its inputs. Subclasses say what an op does with them.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Ways:
         return [found.get(self.body.tensor(name), NOWHERE) for name in outputs]
 
     def through(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
-        """Return what reaches the outputs of an op, of what reaches its inputs."""
+        """Return what reaches the outputs of an op, given what reaches its inputs."""
         return [union(reaches)] * len(body.outputs[node.name])
 
     def walk(
@@ -160,7 +160,7 @@ class Ways:
         cut: Sequence[Tensor] = (),
         only: Optional[Set[str]] = None,
     ) -> Dict[Tensor, Reach]:
-        """Return what reaches the tensors of a body, by some of its nodes and not by a cut."""
+        """Return what reaches the tensors of a body, through some of its nodes and not a cut."""
         found = {tensor: reach for tensor, reach in given.items() if reach.bits}
         waiting: List[Tuple[int, str]] = []
 
@@ -214,7 +214,7 @@ class Ways:
             reaches = merged
 
     def call(self, name: str, reaches: Sequence[Reach]) -> List[Reach]:
-        """Return what reaches the results of a function, of what reaches its arguments."""
+        """Return what reaches the results of a function, given what reaches its arguments."""
         key = name, tuple(reaches)
         if key not in self._called:
             if name not in self._bodies:

@@ -21,6 +21,7 @@ from theano.tensor.sort import ArgSortOp, SortOp
 from theano.tensor.type_other import MakeSlice
 
 from pymc3_tf.linker.dispatch import as_sizes, cast, is_known, shape_of, tf_funcify
+from pymc3_tf.linker.scalars import stacked
 
 # -- views ------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ def _shape_i(op: Any, node: Any) -> Callable[..., Any]:
 
 @tf_funcify.register(MakeVector)
 def _make_vector(op: Any, node: Any) -> Callable[..., Any]:
-    return lambda *xs: tf.stack([cast(x, op.dtype) for x in xs])
+    return lambda *xs: stacked([tf.convert_to_tensor(cast(x, op.dtype)) for x in xs])
 
 
 @tf_funcify.register(MakeSlice)

@@ -1,8 +1,8 @@
 """The table of translations, from Theano ops to functions of TensorFlow tensors.
 
 A translation gets *values*. A value that is known while the graph is traced (a constant, a shape,
-what follows from them) is a NumPy array; any other is a tensor. TensorFlow takes both, so that only
-translations which decide about shapes have to look.
+or computed from them) is a NumPy array; any other is a tensor. TensorFlow takes both, so only
+translations that decide about shapes have to check.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def as_sizes(shape: Any, length: int) -> Any:
 
 @contextlib.contextmanager
 def residents(tensors: Dict[int, Any]) -> Iterator[None]:
-    """Say which tensors stand for which large arrays, by ``id``, during a trace."""
+    """Set the tensors that hold large arrays, by the ``id`` of the array, during a trace."""
     token = _residents.set(tensors)
     try:
         yield

@@ -1,8 +1,8 @@
 """From a Theano graph to a function of TensorFlow tensors.
 
 The graph is rewritten by Theano first, for numerical stability, and then evaluated node by node on
-tensors. What is known while tracing (shapes and all that is computed from them) is computed by the
-Theano ops themselves, so that XLA finds the static shapes it needs.
+tensors. Values that are known while tracing (shapes and what is computed from them) are computed by
+the Theano ops themselves, so that XLA gets the static shapes it needs.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from theano.tensor.subtensor import Subtensor, get_idx_list
 
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
+from pymc3_tf.linker.scalars import alike, apply_alike, levels
 
-# The rewrites that make a graph stable and small. Those that make it fit for Theano's own back ends
-# (BLAS, C, in-place work, fused loops, buffers that scan reuses) would only hide what is computed.
+# The rewrites that make a graph stable and small. Those for Theano's own back ends (BLAS, C,
+# in-place operations, fused loops, buffers that scan reuses) would only hide what is computed.
 QUERY = Query(
     include=["fast_run"],
     exclude=[
         *("cxx_only", "BlasOpt", "inplace", "fusion", "scanOp_save_mem", "specialize_device"),
         # It makes the last step of a loop an index that is computed from the length of the loop.
         "local_subtensor_merge",
-        # They take away what says how to differentiate: here that is still to come.
+        # They remove ops that say how to differentiate, which is done later here.
         *("local_view_op", "inline_ofg_expansion"),
     ],
 )
@@ -63,10 +64,10 @@ class Linked:
 
     @property
     def data(self) -> List[np.ndarray]:
-        """What the function has to be given besides its inputs, as it is at present.
+        """What the function needs besides its inputs, with the current values.
 
         The values of the shared variables come first, then arrays that are too large for constants
-        of a graph. Hand them to a compiled function as arguments: it then needs no recompilation
+        of a graph. Pass them to a compiled function as arguments: it then needs no recompilation
         when ``pm.set_data`` gives a shared variable a new value of the same shape.
         """
         current = [np.asarray(s.get_value(borrow=True), s.dtype) for s in self.shared]
@@ -96,7 +97,7 @@ class Linked:
         data = self.data if data is None else list(data)
         number = len(self.shared)
         arguments = [
-            _dense(tf.convert_to_tensor(x, dtype=variable.dtype))
+            _dense(tf.convert_to_tensor(x, dtype=variable.dtype), variable.ndim)
             for x, variable in zip([*tensors, *data[:number]], self.graph.inputs)
         ]
         kept = [tf.convert_to_tensor(x) for x in data[number:]]
@@ -108,10 +109,15 @@ class Linked:
         ]
 
 
-@tf.custom_gradient
-def _dense(x: Any) -> Any:
+def _dense(x: Any, ndim: int) -> Any:
     """Return the tensor; its gradient is a tensor even if it is only indexed."""
-    return tf.identity(x), tf.convert_to_tensor
+
+    @tf.custom_gradient
+    def dense(x: Any) -> Any:
+        return tf.identity(x), tf.convert_to_tensor
+
+    # Nothing indexes a scalar.
+    return dense(x) if ndim else x
 
 
 def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
@@ -174,9 +180,9 @@ def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
 
 def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
     """Return a rewritten copy of a graph."""
-    # The lines of code from which rewrites come are of no use to anyone, and slow to collect.
+    # Nobody needs the lines of code that rewrites come from, and they are slow to collect.
     with theano.config.change_flags(compute_test_value="off", traceback__limit=0):
-        # An output of its own, so that replacing an input never concerns an output.
+        # Each output is a variable of its own, so that replacing an input never changes an output.
         graph = FunctionGraph(list(inputs), list(outputs), clone=True)
         optdb.query(QUERY).optimize(graph)
     _mark_loops(graph)
@@ -208,9 +214,17 @@ def evaluate_graph(
 ) -> List[Any]:
     """Evaluate a graph on values of its inputs."""
     values: Dict[Variable, Any] = dict(zip(graph.inputs, arguments))
-    for node in nodes:
-        inputs = [values[x] if x in values else constant(x) for x in node.inputs]
-        values.update(zip(node.outputs, apply(graph, node, inputs)))
+    for level in levels(nodes):
+        inputs = {
+            node: [values[x] if x in values else constant(x) for x in node.inputs] for node in level
+        }
+        for group in alike(level, inputs):
+            if len(group) > 1:
+                outputs = [node.outputs[0] for node in group]
+                values.update(zip(outputs, apply_alike(group, inputs)))
+            else:
+                (node,) = group
+                values.update(zip(node.outputs, apply(graph, node, inputs[node])))
     return [values[y] if y in values else constant(y) for y in graph.outputs]
 
 

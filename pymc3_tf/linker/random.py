@@ -1,4 +1,4 @@
-"""Random numbers that Theano draws anew at each evaluation: they are refused."""
+"""Random ops of Theano, which draw new numbers at each evaluation: they are refused."""
 
 from __future__ import annotations
 

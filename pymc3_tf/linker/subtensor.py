@@ -1,7 +1,7 @@
-"""Indexing, and setting or incrementing what is indexed.
+"""Indexing, and setting or incrementing the selected elements.
 
-Whatever TensorFlow's own slices and gathers do not do is done by position: an index, basic or
-advanced, is turned into the positions of the selected elements in the flattened tensor.
+If TensorFlow's own slices and gathers are not enough, an index (basic or advanced) becomes the
+positions of the selected elements in the flattened tensor.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def _wrap(index: Any, length: Any) -> Any:
 
 
 def _bounded(index: Any, length: Any, shape: Sequence[Any]) -> Any:
-    """Return an index that is out of bounds of the whole tensor where it is so in its dimension.
+    """Return an index that is out of bounds of the whole tensor if it is so in its dimension.
 
-    In the flattened tensor it could stand for another element, and segment sums drop negative ones.
+    In the flattened tensor it could select another element, and segment sums drop negative ones.
     """
     if is_known(index) and is_known(length):
         return index

@@ -7,13 +7,14 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 import pymc3 as pm
 from pymc3.distributions.transforms import TransformedDistribution
+from theano.graph.basic import Variable
 
 from pymc3_tf.bridge.stacks import drawn, evaluate_draws
 from pymc3_tf.model.density import TFDensity
 
 
 def log_likelihood(
-    model: pm.Model, draws: Mapping[str, Any], variables: Optional[Sequence[Any]] = None
+    model: pm.Model, draws: Mapping[str, Any], variables: Optional[Sequence[Variable]] = None
 ) -> Dict[str, np.ndarray]:
     """Evaluate the log likelihood of observed variables for many draws.
 
@@ -68,7 +69,7 @@ def log_likelihood(
     return results
 
 
-def without_missing(variable: Any, values: np.ndarray) -> np.ndarray:
+def without_missing(variable: Variable, values: np.ndarray) -> np.ndarray:
     """Return the log likelihood of a variable with nan for its missing values."""
     mask = getattr(getattr(variable, "observations", None), "mask", None)
     if mask is None or not variable.missing_values:

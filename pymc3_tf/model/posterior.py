@@ -12,13 +12,13 @@ import theano.tensor as tt
 from theano.graph.basic import Variable
 
 from pymc3_tf.bridge.entries import Entries, Given, given_by, native, pairs_of
+from pymc3_tf.bridge.feeds import values_at
 from pymc3_tf.bridge.op import apply, as_list
 from pymc3_tf.bridge.stacks import drawn, evaluate_draws
 from pymc3_tf.capture.capture import capture
 from pymc3_tf.capture.keys import Input, graph_tensor, needed, tensors_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.model.density import TFDensity
-from pymc3_tf.model.feeds import values_at
 from pymc3_tf.runtime import functions
 
 
@@ -194,5 +194,5 @@ def _named(params: Entries, samples: Mapping[str, np.ndarray]) -> List[Given]:
     return entries
 
 
-def _placeholder(values: np.ndarray, name: str) -> Any:
+def _placeholder(values: np.ndarray, name: str) -> Variable:
     return tt.TensorType(str(values.dtype), [False] * (values.ndim - 1))(name)

@@ -6,21 +6,46 @@ generator, the one that PyMC3 seeds.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import dill
 import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.capture.capture import capture
+from pymc3_tf.capture.distributions import DistributionSample
 from pymc3_tf.capture.keys import Input, variable_of
 from pymc3_tf.capture.signatures import arguments_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.model.declaration import Declaration, input_of, test_value
 from pymc3_tf.programs.program import Program
 from pymc3_tf.runtime import functions
 
 # From so many draws on, building a program for all of them at once pays.
 _BATCH = 500
+T = TypeVar("T")
+
+
+def sampler_for(
+    declaration: Declaration, shape: Sequence[int]
+) -> Tuple[Optional[Sampler], Optional[str]]:
+    """Return the sampler of a declaration, tried once; or None, and why a distribution has none."""
+    if declaration.random is None:
+        return None, None
+    given = declaration.given
+    inputs = [input_of(g) for g in given]
+    parameters = len(declaration.parameters)
+    sampler = Sampler(declaration.random, inputs, parameters, declaration.options.session)
+    tests = [test_value(g.source) for g in given]
+    if all(test is not None for test in tests):
+        try:
+            sampler.check(tests, shape)
+        except DeclarationError as error:
+            if not isinstance(declaration.random, DistributionSample):
+                raise
+            # Its log density is of use without draws, which not all distributions have.
+            return None, str(error)
+    return sampler, None
 
 
 class Sampler:
@@ -156,7 +181,9 @@ def _arguments(
                     f"feed_dict. They have: {', '.join(known)}."
                 )
         keys: List[Optional[str]] = [i.key if isinstance(i.key, str) else None for i in inputs]
-        return [key if key in own or takes_any else None for key in keys]
+        if takes_any:
+            own += [key for key in known if key not in ("size", "seed")]
+        return [key if key in own else None for key in keys]
     if len(own) not in (params, len(inputs)):
         raise DeclarationError(
             f"random takes {len(own)} arguments besides size ({', '.join(own)}). Where the keys "
@@ -204,6 +231,11 @@ class _SeededDraws:
         session: Optional[tf.compat.v1.Session],
         arguments: Optional[Sequence[Optional[str]]] = None,
     ) -> None:
+        # What the function neither takes nor uses is left out.
+        self._taken = [
+            arguments is None or arguments[k] is not None or variable_of(i.key) is not None
+            for k, i in enumerate(inputs)
+        ]
         self._inputs = list(inputs)
         self._source = source
         self._session = session
@@ -217,8 +249,8 @@ class _SeededDraws:
         program = self._program(None if self._arguments is None else len(shape))
         fixed = [] if self._arguments is None else [np.array(shape, np.int32)]
         seeds = np.random.randint(0, 2**31 - 1, (number, 2), np.int32)
-        every = [*arrays, *fixed, seeds]
-        stacked = [*varies, *[False] * len(fixed), True]
+        every = [*self._only_taken(arrays), *fixed, seeds]
+        stacked = [*self._only_taken(varies), *[False] * len(fixed), True]
         if number >= _BATCH:
             nodes = [spec.node for spec, s in zip(program.inputs, stacked) if s]
             return functions.evaluate(program.batched(nodes), every)[0]
@@ -238,22 +270,18 @@ class _SeededDraws:
     def _capture(self, rank: Optional[int]) -> Program:
         if self._arguments is None:
             return capture(
-                self._source, self._inputs, session=self._session, draws=True, name="random"
+                self._source, self._inputs, session=self._session, random=True, name="random"
             )
         # Variables keep their keys: the function uses them, and takes them as no argument.
-        keys = [
-            f"input_{k}" if variable_of(i.key) is None else i.key
-            for k, i in enumerate(self._inputs)
+        inputs = [
+            i if name is None else i._replace(key=name)
+            for i, name in zip(self._only_taken(self._inputs), self._only_taken(self._arguments))
         ]
-        inputs = [i._replace(key=key) for i, key in zip(self._inputs, keys)]
         inputs += [Input("size", "int32", (rank,)), Input("seed", "int32", (2,))]
-        arguments, source = self._arguments, self._source
+        return capture(self._source, inputs, session=self._session, random=True, name="random")
 
-        def draw(size: tf.Tensor, seed: tf.Tensor, **values: tf.Tensor) -> Any:
-            named = {name: values[key] for name, key in zip(arguments, keys) if name is not None}
-            return source(**named, size=size, seed=seed)
-
-        return capture(draw, inputs, session=self._session, draws=True, name="random")
+    def _only_taken(self, entries: Sequence[T]) -> List[T]:
+        return [entry for entry, taken in zip(entries, self._taken) if taken]
 
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs. Rank 0

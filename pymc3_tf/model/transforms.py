@@ -1,4 +1,4 @@
-"""Transforms of PyMC3 that are the default bijectors of distributions.
+"""Transforms of a density's value: the default bijectors of distributions, and checks of all.
 
 Where Theano has the same function, that is the transform; otherwise TensorFlow computes it, in the
 call that computes the log density.
@@ -6,17 +6,27 @@ call that computes the log density.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+import theano
+import theano.tensor as tt
 from pymc3.distributions import transforms
 from pymc3.distributions.distribution import draw_values
 from pymc3.theanof import floatX
+from theano.graph.basic import Variable
 
 from pymc3_tf.bridge.op import Check, TensorFlowOp, apply
-from pymc3_tf.capture.distributions import Elementwise
+from pymc3_tf.capture.distributions import DistributionLogProb, Elementwise
+from pymc3_tf.capture.keys import Input
+from pymc3_tf.exceptions import DeclarationError
+from pymc3_tf.model.declaration import Declaration, input_of, test_value
 from pymc3_tf.programs.program import Program
+from pymc3_tf.programs.serialized import Shape
 from pymc3_tf.runtime import functions
+
+# None stands for no transform.
+Transform = Optional[transforms.Transform]
 
 
 class BijectorTransform(transforms.Transform):
@@ -42,7 +52,7 @@ class BijectorTransform(transforms.Transform):
         self,
         density: Program,
         inverse: Program,
-        variables: Sequence[Any],
+        variables: Sequence[Variable],
         check: Check = None,
     ) -> None:
         self._density = density
@@ -52,25 +62,25 @@ class BijectorTransform(transforms.Transform):
         self._last: Any = (None, [])
 
     @property
-    def shape(self) -> Any:
+    def shape(self) -> Shape:
         """Shape of the unconstrained value."""
         return self._density.inputs[0].shape
 
-    def backward(self, z: Any) -> Any:
+    def backward(self, z: Variable) -> Variable:
         """Return the value of an unconstrained value."""
         return self._outputs(z)[0]
 
-    def jacobian_det(self, z: Any) -> Any:
+    def jacobian_det(self, z: Variable) -> Variable:
         """Return the log of the Jacobian determinant, in the shape of the log density."""
         return self._outputs(z)[2]
 
-    def logp(self, value: Any) -> Optional[Any]:
+    def logp(self, value: Variable) -> Optional[Variable]:
         """Return the log density of a value that `backward` returned, None for any other."""
         node: Any = getattr(value, "owner", None)
         ours = node is not None and isinstance(node.op, TensorFlowOp)
         return node.outputs[1] if ours and node.op.program == self._density else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Variable) -> Variable:
         """Return the unconstrained value of a value."""
         return apply(self._inverse, [x, *self._variables])
 
@@ -86,7 +96,7 @@ class BijectorTransform(transforms.Transform):
         many = functions.evaluate(self._inverse.batched([spec.node]), [x.reshape(-1, *own), *given])
         return many[0].reshape(*x.shape[: x.ndim - rank], *many[0].shape[1:])
 
-    def _outputs(self, z: Any) -> List[Any]:
+    def _outputs(self, z: Variable) -> List[Variable]:
         # PyMC3 asks for one value after the other. As outputs of one node they have one gradient,
         # where Theano would otherwise add those of several.
         if self._last[0] is not z:
@@ -104,7 +114,25 @@ class Softplus(transforms.LogExpM1):
     name = "softplus"
 
 
-def transform_of(bijector: Elementwise) -> Any:
+def default_transform(declaration: Declaration, shape: Sequence[int]) -> Transform:
+    """Return the default bijector of a distribution as a transform; None if there is none."""
+    logp, traits = declaration.source, declaration.traits
+    if traits is None:
+        return None
+    assert isinstance(logp, DistributionLogProb)
+    if traits.bijector:
+        return _theano_transform(traits.bijector)
+    x = Input(declaration.value, declaration.dtype, tuple(int(n) for n in shape), "value")
+    known = [input_of(g, known=True) for g in declaration.given]
+    z = x._replace(shape=logp.unconstrained_shape(x, known))
+    inverse = declaration.capture(logp.inverse(z.shape), [x], random=True)
+    density = declaration.capture(logp.unconstrained(x.shape), [z])
+    fallback = (0.0, -np.inf, 0.0) if declaration.options.fails_softly else (np.nan,)
+    density = density.with_fallback(*fallback)
+    return BijectorTransform(density, inverse, declaration.variables, declaration.options.check)
+
+
+def _theano_transform(bijector: Elementwise) -> Transform:
     """Return the transform of PyMC3 that is the same function; None for the identity."""
     if bijector.bounds:
         return transforms.Interval(*map(floatX, map(np.asarray, bijector.bounds)))
@@ -114,3 +142,30 @@ def transform_of(bijector: Elementwise) -> Any:
         "softplus": Softplus(),
         "sigmoid": transforms.logodds,
     }[bijector.name]
+
+
+def start_of(shape: Tuple[int, ...], transform: Transform) -> np.ndarray:
+    """Return zero, or where a transform sends zero: a point inside of the support."""
+    if transform is None:
+        return np.zeros(shape, theano.config.floatX)
+    of_bijector = isinstance(transform, BijectorTransform)
+    zeros = np.zeros(transform.shape if of_bijector else shape, theano.config.floatX)
+    # Through test values, because the bounds may be variables of the model.
+    with theano.config.change_flags(compute_test_value="raise"):
+        start = test_value(transform.backward(tt.as_tensor_variable(zeros)))
+    # A simplex has one coordinate less when it is transformed, and may have zero on its boundary.
+    return start if start.shape == shape else zeros + floatX(1 / shape[-1])
+
+
+def check_jacobian(transform: Transform, ndim: int) -> None:
+    """Refuse a Jacobian determinant that PyMC3 would add more than once."""
+    if transform is None or isinstance(transform, BijectorTransform):
+        return
+    with theano.config.change_flags(compute_test_value="off"):
+        jacobian = transform.jacobian_det(tt.TensorType(theano.config.floatX, [False] * ndim)())
+    if jacobian.ndim < ndim - 1:
+        raise DeclarationError(
+            f"jacobian_det of the transform {transform.name!r} has {jacobian.ndim} dimensions, and "
+            f"the value has {ndim}: PyMC3 would count it once for each row. Return one number for "
+            "each element, or for each vector along the last axis."
+        )

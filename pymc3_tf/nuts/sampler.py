@@ -37,8 +37,8 @@ def tensorflow_probability() -> Any:
         import tensorflow_probability
     except ImportError as error:
         raise ImportError(
-            "sampling with XLA needs the TensorFlow Probability that goes with TensorFlow "
-            f'{tf.__version__}: pip install "pymc3-tf[tfp]" ({error})'
+            f"sampling with XLA needs the TensorFlow Probability for TensorFlow {tf.__version__}. "
+            f'In the folder of pymc3_tf, run: python -m pip install ".[tfp]" ({error})'
         ) from error
     return tensorflow_probability
 

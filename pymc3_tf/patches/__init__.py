@@ -1,4 +1,4 @@
-"""What is mended in other libraries, a module for each thing.
+"""Repairs of other libraries, with a module for each.
 
 `theano_import` is installed by being imported, before anything imports Theano. The others are in
 the list here.

@@ -70,9 +70,9 @@ def _batched(converter: Any) -> Any:
                     try:
                         found.update(log_likelihood(self.model, _Draws(trace), [variable]))
                     except WorkerLostError as error:
-                        # ArviZ then leaves it out, with a warning. Asking again would be in vain.
+                        # ArviZ then leaves it out, with a warning. Another attempt would fail too.
                         raise TypeError(str(error)) from error
-                    except Exception:  # ArviZ's own way then works, or says best what is wrong
+                    except Exception:  # ArviZ's own code then works, or has the better error
                         _log.debug("%s is computed draw by draw", variable.name, exc_info=True)
             self.log_likelihood = [x.name for x in variables if x.name not in found]
             try:

@@ -1,7 +1,7 @@
 """Makes ``pm.Minibatch`` work with NumPy 1.23. Checked against PyMC3 3.11.4 and 3.11.6.
 
-Why: that NumPy takes no list of slices as an index. PyMC3 gives one, in its default too, and means
-the tuple of what is in the list.
+Why: this NumPy takes no list of slices as an index. PyMC3 uses such a list, also as its default,
+where it needs a tuple.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def _make_static_slices(user_size: Any) -> Any:
 
 
 def install() -> None:
-    """Put it in the place of PyMC3's own."""
+    """Replace PyMC3's own."""
     _make_static_slices._before = _before  # type: ignore[attr-defined]
     Minibatch.make_static_slices = staticmethod(_make_static_slices)

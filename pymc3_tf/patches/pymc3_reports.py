@@ -1,8 +1,8 @@
 """Makes PyMC3 report failures of densities, and why it cannot start. Checked: 3.11.4, 3.11.6.
 
-Why: its step methods hand over their warnings at the end of a chain, from whatever process that ran
-in, and know nothing of failures. Its errors on starts name a variable at most; for models with a
-TFDensity or a TensorFlowOp they now say why, too.
+Why: step methods return their warnings at the end of a chain, from the process of the chain, and do
+not know of failures. Errors about the starting point name a variable at most; for models with a
+TFDensity or a TensorFlowOp they now say why.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _explained_step(before: Callable[..., Any]) -> Callable[..., Any]:
         """Perform a single HMC iteration."""
         if self.iter_count == 0:
             value, gradient = self._logp_dlogp_func(q0)
-            # PyMC3 goes on from here, and says of the gradient in the end that it is zero.
+            # PyMC3 would continue, and report a gradient of zero in the end.
             if np.isfinite(value) and not np.isfinite(gradient).all():
                 text = _with_reason("", self._model, [_point(self, q0)])
                 if text:

@@ -1,9 +1,9 @@
-"""Makes Theano work where the libraries below it have moved on; imports it if nobody has.
+"""Makes Theano work with newer versions of other libraries, and imports it if that is to be done.
 
 BLAS
     From 1.22 on, NumPy's build information lacks ``blas_opt_info``, without which ``import theano``
-    fails. PyMC3 3.11.6 works round it; PyMC3 3.11.4, the last for Python 3.11, does not. So there
-    this package has to be imported before PyMC3, or THEANO_FLAGS has to have ``blas__ldflags``.
+    fails. PyMC3 3.11.6 has a workaround; PyMC3 3.11.4, the last for Python 3.11, has not. So there
+    this package has to be imported before PyMC3, or THEANO_FLAGS needs ``blas__ldflags``.
     SciPy's wheels for Linux bring an OpenBLAS that Theano's C code can be linked with; NumPy's own
     has other names for its functions.
 scan
@@ -31,7 +31,7 @@ def _flags(text: str) -> List[List[str]]:
 
 
 def _add_flag(flag: str) -> None:
-    """Set a flag of Theano in the environment: processes that are started afresh inherit it."""
+    """Set a flag of Theano in the environment, for new processes too."""
     flags = os.environ.get("THEANO_FLAGS", "")
     os.environ["THEANO_FLAGS"] = f"{flags},{flag}" if flags else flag
 
@@ -59,19 +59,19 @@ def _import_theano() -> None:
         import numpy.distutils.__config__ as build
 
     if not hasattr(build, "blas_opt_info"):
-        # Theano tries it, and takes another where it cannot be linked.
+        # Theano tries it, and takes another if it cannot be linked.
         vars(build)["blas_opt_info"] = _blas_of_scipy()
     import theano  # noqa: F401
 
 
 def _mend_blas(imported: bool) -> None:
-    """Give Theano a BLAS where neither the user nor Theano itself has one."""
+    """Give Theano a BLAS if neither the user nor Theano itself has one."""
     import theano
     from theano.link.c.cmodule import try_blas_flag
 
     option = theano.config._config_var_dict["blas__ldflags"]
     if imported and option.is_default and not theano.config.blas__ldflags:
-        # It has looked already, without knowing of SciPy's.
+        # It has searched already, and does not know SciPy's.
         blas = _blas_of_scipy()
         if blas.get("libraries"):
             flags = [f"-L{folder}" for folder in blas["library_dirs"]]
@@ -84,7 +84,7 @@ def _mend_blas(imported: bool) -> None:
 
 
 def _new_scan(cls: Any) -> Any:
-    """Make a scan without content; unpickling one imports this module, which mends it."""
+    """Make a scan without content. Unpickling one imports this module, which repairs it."""
     return cls.__new__(cls)
 
 
@@ -105,9 +105,9 @@ def _mend_scan() -> None:
 
 
 def _takes_mode_out_of_flags() -> bool:
-    """Whether THEANO_FLAGS has mode=TF, which is overruled there until the mode exists.
+    """Whether THEANO_FLAGS has mode=TF, which is overridden there until the mode exists.
 
-    It stays so in the environment, for processes that import Theano before this package.
+    The environment keeps both, for processes that import Theano before this package.
     """
     modes = [value for name, value in _flags(os.environ.get("THEANO_FLAGS", "")) if name == "mode"]
     if modes[-1:] == ["TF"]:

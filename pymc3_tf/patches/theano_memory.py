@@ -1,4 +1,4 @@
-"""Lets Theano forget what it would keep for good. Checked against Theano-PyMC 1.1.2.
+"""Makes Theano forget what it would keep forever. Checked against Theano-PyMC 1.1.2.
 
 Why: models with their data and TensorFlow sessions would stay in memory after they are dropped.
 """
@@ -17,7 +17,7 @@ from pymc3_tf.bridge.op import TensorFlowOp
 
 
 def install() -> None:
-    """Put both mends in the place of Theano's own. Installing them again changes nothing."""
+    """Install both. Installing them again changes nothing."""
     forget_ops()
     forget_observers()
 
@@ -25,8 +25,8 @@ def install() -> None:
 def forget_ops() -> None:
     """Let Theano's groups of rewrites forget the ops that they have seen.
 
-    Groups that Theano has from its import on remember each op they were asked about, and with ours
-    its program, session and data, long after the model is gone.
+    Theano's groups exist as long as the process, and remember each op they were asked about. With
+    an op of ours they keep its program, session and data after the model is deleted.
     """
     before = LocalOptGroup.transform
     if getattr(before, "_forgets", False):
@@ -47,7 +47,7 @@ def forget_ops() -> None:
 def forget_observers() -> None:
     """Let Theano stop observing the nodes of a rewrite when the rewrite fails.
 
-    It would go on for good otherwise, and keep every variable that is made from then on.
+    Otherwise it would never stop, and would keep every variable that is made from then on.
     """
     before = opt.nodes_constructed
     if getattr(before, "_forgets", False):

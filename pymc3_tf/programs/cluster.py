@@ -160,7 +160,7 @@ class Cluster:
             return (
                 f"{', '.join(lost)} of the cluster {self.target} "
                 f"{'does' if len(lost) == 1 else 'do'} not answer. Its server has ended, or cannot "
-                "be reached. Start it again, fill its variables, and declare the density anew."
+                "be reached. Start it again, fill its variables, and declare the density again."
             )
         if isinstance(error, tf.errors.DeadlineExceededError):
             return (
@@ -171,7 +171,7 @@ class Cluster:
         return (
             f"the cluster {self.target} answers, but could not compute the density: "
             f"{_first_line(error)} If a server was started again, fill its variables and declare "
-            "the density anew."
+            "the density again."
         )
 
     def _timed_config(self) -> Any:

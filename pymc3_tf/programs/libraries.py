@@ -72,7 +72,7 @@ def load_op_library(path: Union[str, os.PathLike]) -> ModuleType:
     if not names:
         raise LibraryError(
             f"the library {path!r} has no ops that TensorFlow does not have already. If it is a "
-            "copy of a library that was loaded before, or was built again since, start Python anew:"
+            "copy of a library that was loaded before, or was built again since, restart Python:"
             " a process can load the same op once."
         )
     _paths.update(dict.fromkeys(names, path))

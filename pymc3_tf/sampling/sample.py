@@ -24,7 +24,6 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 from cachetools import LRUCache
-from fastprogress.fastprogress import progress_bar
 
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.nuts import trees
@@ -32,6 +31,7 @@ from pymc3_tf.private_tensorflow import eager_mode, is_eager_by_default
 from pymc3_tf.runtime import forks
 from pymc3_tf.sampling import arguments, culprits
 from pymc3_tf.sampling import chains as nuts_chains
+from pymc3_tf.sampling.progress import ProgressBar
 from pymc3_tf.sampling.starts import chain_starts, check_values
 from pymc3_tf.sampling.traces import finish
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
@@ -104,7 +104,8 @@ def sample(
     chains : int
         Number of chains.
     cores : int, optional
-        How many chains run at the same time. Default: one for each core of the machine.
+        How many chains run at the same time, each in a thread. Default: the number of cores that
+        this process may use, which can be fewer than the machine has.
     target_accept : float
         Mean acceptance rate to which the step size is tuned, between 0 and 1.
     max_treedepth : int
@@ -121,7 +122,8 @@ def sample(
     model : pymc3.Model, optional
         Default: the model on the context stack.
     progressbar : bool
-        Show a bar with the speed and the number of divergences.
+        Show draws, speed, divergences and the time that is left: as a bar in a notebook or a
+        terminal, as a line now and then where the output goes to a file.
     chain_method : {"parallel", "vectorized"}
         One thread for each chain, or all chains in one batch: for hundreds of them, or for a GPU.
     jit_compile : bool
@@ -209,7 +211,7 @@ def sample(
     )
     data = unconstrained.data
     begin = time.perf_counter()
-    progress = _ProgressBar(chains * (draws + tune)) if progressbar else None
+    progress = ProgressBar(chains * (draws + tune)) if progressbar else None
     try:
         starts = chain_starts(
             model, unconstrained, program, start, seeds, init.startswith("jitter")
@@ -376,30 +378,3 @@ def _names(names: Any, every: List[str]) -> List[str]:
             f"variables, which are: {', '.join(every)}."
         )
     return [name for name in every if name in listed]
-
-
-class _ProgressBar:
-    """A bar for all chains together, with the speed and the divergences."""
-
-    def __init__(self, total: int) -> None:
-        self._bar = progress_bar(range(total), total=total)
-        self._bar.update(0)
-        self._begin: Optional[float] = None
-
-    def __call__(self, progress: nuts_chains.Progress) -> None:
-        """Show how far the chains are."""
-        made = int(progress.draws.sum())
-        # Compilation is over when the first draws are there.
-        self._begin = self._begin or time.perf_counter()
-        pace = made / max(time.perf_counter() - self._begin, 0.1)
-        self._bar.comment = f"{pace:.0f} draws/s, {int(progress.divergences.sum())} divergences"
-        self._bar.update(made)
-
-    def stop(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.on_interrupt()
-
-    def remove(self) -> None:
-        """Take the bar away."""
-        self._bar.leave = False
-        self._bar.on_iter_end()

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/sampling.py [--quick] [--numpyro-python PATH] [--output DIR]
 
-prints tables, and writes ``sampling.json`` (all that was measured) and ``sampling.png``. Each
+prints tables, and writes ``sampling.json`` (all that was measured) and two charts of it. Each
 method has a process of its own; they take turns in one run, so that whatever else the machine does
 meets all of them. NumPyro needs an environment that has it: ``--numpyro-python`` is its Python.
 That all methods find the same posterior means is asserted.
@@ -134,6 +134,7 @@ def save(results, output):
         output.mkdir(parents=True, exist_ok=True)
         (output / "sampling.json").write_text(as_json(results) + "\n", encoding="utf-8")
         sampling_chart.draw(results, output / "sampling.png")
+        sampling_chart.overview(results, output / "sampling_overview.png")
 
 
 def tfp_version():
@@ -321,59 +322,59 @@ def targets(models):
 
     entries = [
         entry(
-            "line, 50 points: draws/s of pymc3_tf.sample by those of two session.run",
+            "draws/s of the line, 50 points: times those of two session.run",
             ratios("xla", "bridge", draws, line),
             at_least=500,
         ),
         entry(
-            "line, 50 points: draws/s of pymc3_tf.sample by those of plain PyMC3",
+            "draws/s of the line, 50 points: times those of plain PyMC3",
             ratios("xla", "pymc3", draws, line),
             at_least=100,
         ),
         entry(
-            "every model: draws/s of pymc3_tf.sample by those of plain PyMC3",
+            "draws/s, slowest model: part of those of plain PyMC3",
             ratios("xla", "pymc3", draws),
             at_least=1,
         ),
         entry(
-            "every model: effective samples/s by those of TFP kernels by hand, sampling alone",
+            "effective samples/s, sampling alone, slowest model: part of those of TFP by hand",
             ratios("xla", BY_HAND, sampling),
             at_least=0.95,
         ),
         entry(
-            "most models: the same",
+            "the same, reached by 60 % of the models",
             ratios("xla", BY_HAND, sampling),
             at_least=1,
             share=0.6,
         ),
         entry(
-            "every model: the same, of the whole call",
+            "the same, of the whole call, slowest model",
             ratios("xla", BY_HAND, ess),
             at_least=0.95,
         ),
         entry(
-            "effective samples/s by those of windowed_adaptive_nuts",
+            "effective samples/s, slowest model: times those of windowed_adaptive_nuts",
             ratios("xla", "windowed", ess),
             at_least=50,
         ),
         entry(
-            "half of the models: effective samples/s by NumPyro's",
+            "effective samples/s, reached by half of the models: times those of NumPyro",
             ratios("xla", "numpyro", ess),
             at_least=1,
             share=0.5,
         ),
         entry(
-            "every model: seconds to compile, by those of TFP kernels by hand",
+            "seconds to compile, slowest model: part of those of TFP by hand",
             compile_ratios(),
             at_most=1.5,
         ),
         entry(
-            "every model: seconds that a later call takes besides sampling",
+            "seconds of a later call besides sampling, slowest model",
             of_results("overhead_seconds"),
             at_most=0.3,
         ),
         entry(
-            "every model: draws/s of 2 chains on 2 cores by those of 1 chain",
+            "draws/s of 2 chains on 2 cores, slowest model: times those of 1 chain",
             scaling(models),
             at_least=1.7,
         ),

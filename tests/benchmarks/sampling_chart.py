@@ -1,11 +1,91 @@
-"""The chart of the sampling benchmark."""
+"""The charts of the sampling benchmark.
 
+    python tests/benchmarks/sampling_chart.py docs/benchmarks
+
+draws them again from the ``sampling.json`` in a folder.
+"""
+
+import json
 import math
+import sys
+from pathlib import Path
 
 import chart
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 COLUMNS = 4
+# Marker, colour, whether it is filled. One batch is left out of the overview: threads are faster.
+DOTS = {
+    "bridge": ("X", chart.OTHER_COLOR, True),
+    "pymc3": ("o", chart.INK, True),
+    "density": ("o", chart.INK, False),
+    "xla": ("o", chart.BASE_COLOR, True),
+    "xla_density": ("o", chart.BASE_COLOR, False),
+    "threads": ("D", chart.OTHER_COLOR, True),
+    "windowed": ("s", chart.OTHER_COLOR, True),
+    "numpyro": ("^", chart.OTHER_COLOR, True),
+}
+
+
+def overview(results, path):
+    """Save one panel with a dot for each method and model, fastest models on top.
+
+    Parameters
+    ----------
+    results : dict
+        What ``sampling.py`` saves as JSON.
+    path : path
+        Of the PNG.
+    """
+    labels = results["labels"]
+    speeds = {
+        model: {name: table[name]["ess_per_second"] for name in DOTS if name in table}
+        for model, table in results["models"].items()
+    }
+    models = sorted(speeds, key=lambda model: max(speeds[model].values()))
+    figure, axis = plt.subplots(figsize=(9, 1.9 + 0.5 * len(models)))
+    for row, model in enumerate(models):
+        ends = min(speeds[model].values()), max(speeds[model].values())
+        axis.plot(ends, (row, row), color=chart.GRID, linewidth=1.5, zorder=1)
+        for name, speed in speeds[model].items():
+            front = 3 if name.startswith("xla") else 2
+            axis.plot(speed, row, linestyle="none", zorder=front, **_dot(name))
+    axis.set_xscale("log")
+    every = [speed for table in speeds.values() for speed in table.values()]
+    chart.decades(axis, min(every), 1.2 * max(every))
+    axis.set_yticks(range(len(models)))
+    axis.set_yticklabels([labels["models"][model] for model in models], fontsize=11)
+    used = [name for name in DOTS if any(name in table for table in speeds.values())]
+    handles = [Line2D([], [], linestyle="none", **_dot(name)) for name in used]
+    texts = [labels["methods"][name] for name in used]
+    axis.set_title(
+        "Effective samples per second, log scale", loc="left", fontsize=13, color=chart.INK, pad=12
+    )
+    figure.legend(
+        handles,
+        texts,
+        loc="lower center",
+        ncol=3,
+        frameon=False,
+        fontsize=9.5,
+        labelcolor=chart.INK,
+    )
+    rows = math.ceil(len(used) / 3)
+    figure.tight_layout(rect=(0, 0.27 * rows / figure.get_figheight(), 1, 1))
+    figure.savefig(path, dpi=140)
+    plt.close(figure)
+
+
+def _dot(name):
+    marker, color, filled = DOTS[name]
+    return {
+        "marker": marker,
+        "markersize": 9,
+        "markeredgecolor": color,
+        "markeredgewidth": 1.8,
+        "markerfacecolor": color if filled else "white",
+    }
 
 
 def draw(results, path):
@@ -65,7 +145,7 @@ def _draw_panel(axis, speeds, methods, title):
         axis.barh(row, speed - start, left=start, height=0.68, color=color)
         text = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
         if base and name != "pymc3":
-            text += f" ({speed / base:.3g}×)"
+            text += f" ({speed / base:.3g}×)" if speed >= base else f" ({base / speed:.2g}× slower)"
         axis.annotate(
             text,
             (speed, row),
@@ -78,3 +158,10 @@ def _draw_panel(axis, speeds, methods, title):
     axis.set_xlim(start, highest * (highest / start) ** 0.75)
     chart.decades(axis, start, highest)
     axis.set_title(title, loc="left", fontsize=11, color=chart.INK)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    saved = json.loads((folder / "sampling.json").read_text("utf-8"))
+    draw(saved, folder / "sampling.png")
+    overview(saved, folder / "sampling_overview.png")

@@ -207,8 +207,8 @@ WRONG = {
 def test_gradient_that_is_not_that_of_the_value(name):
     with pytest.raises(
         GradientError,
-        match=r"gradient of logp by 'a' is wrong: near a = 0.8 it is .*central differences give "
-        r".*say check_gradient=False",
+        match=r"gradient of logp with respect to 'a' is wrong: near a = 0.8 it is "
+        r".*central differences give .*say check_gradient=False",
     ):
         declare(WRONG[name])
 
@@ -222,7 +222,7 @@ def test_error_has_both_numbers_and_finds_the_one_input_of_many():
             return -0.5 * y**2 + 1e3 * a["a0"] + bad(a["a7"] - 1.0) + tf.add_n(list(a.values()))
 
         # Its slope near zero is 1 - 2, and its gradient 1 - 4.
-        with pytest.raises(GradientError, match="by 'a7' is wrong.*it is -2.97.* give -0.98"):
+        with pytest.raises(GradientError, match="to 'a7' is wrong.*it is -2.97.* give -0.98"):
             pm.TFDensity("y", logp, params, observed=np.ones(()))
 
 
@@ -244,7 +244,7 @@ def test_what_has_no_gradient_by_its_nature_is_a_warning(op):
 
 
 def test_stop_gradient_on_one_way_is_a_warning():
-    with pytest.warns(MissingGradientWarning, match="by 'a' leaves out what tf.stop_gradient"):
+    with pytest.warns(MissingGradientWarning, match="to 'a' leaves out what tf.stop_gradient"):
         declare(lambda a: a * tf.stop_gradient(a))
 
 
@@ -337,7 +337,7 @@ def test_ops_are_checked_where_they_are_applied():
         with pytest.raises(UnsupportedOpError, match="through Betainc"):
             op(a)  # a second time, as in a notebook
         wrong = pymc3_tf.TensorFlowOp(lambda a: WRONG["zero"](a), [tf.TensorSpec([], f64)])
-        with pytest.raises(GradientError, match="gradient of outputs by 'a' is wrong"):
+        with pytest.raises(GradientError, match="gradient of outputs with respect to 'a' is wrong"):
             wrong(a)
         off = pymc3_tf.TensorFlowOp(betainc, [tf.TensorSpec([], f64)], check_gradient=False)
         pm.Deterministic("probability", off(a))

@@ -214,35 +214,6 @@ def test_gradients_inside_of_the_sampler(logp, chains):
     np.testing.assert_allclose(gradient, np.broadcast_to(right[1], position.shape), rtol=1e-11)
 
 
-def test_draws_of_a_loop_over_data_of_any_length():
-    """The same posterior as that of the closed form of the recurrence, for two lengths of data."""
-
-    def recurrence(y, a):
-        return normal(y, tf.scan(lambda z, v: z * a + v * 0.0 + 1.0, y, tf.constant(ZERO)))
-
-    def means(length):
-        grid = np.linspace(0.0, 0.8, 2001)
-        z = np.zeros_like(grid)
-        logp = -0.5 * ((grid - 0.4) / 0.1) ** 2
-        for y in Y[:length]:
-            z = z * grid + 1.0
-            logp += -0.5 * ((y - z) / 0.3) ** 2
-        p = np.exp(logp - logp.max())
-        mean = (p * grid).sum() / p.sum()
-        return mean, np.sqrt((p * (grid - mean) ** 2).sum() / p.sum())
-
-    with pm.Model():
-        data = pm.Data("data", Y)
-        pm.TFDensity("y", recurrence, {"a": pm.Normal("a", 0.4, 0.1)}, observed=data)
-        for length in (20, 7):
-            pm.set_data({"data": Y[:length]})
-            idata = pymc3_tf.sample(1000, chains=2, random_seed=1, progressbar=False)
-            mean, deviation = means(length)
-            a = idata.posterior.a.values
-            assert abs(a.mean() - mean) < 4 * deviation / np.sqrt(1000)
-            assert abs(a.std() / deviation - 1) < 4 / np.sqrt(2 * 1000)
-
-
 def test_a_loop_without_bound_is_refused_by_name():
     def growing(y, a):
         (z,) = tf.while_loop(

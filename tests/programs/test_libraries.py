@@ -18,7 +18,7 @@ import theano
 import theano.tensor as tt
 from numpy.testing import assert_allclose
 from scipy import stats
-from support import EXAMPLES, assert_same_model, load_example, run, run_text
+from support import EXAMPLES, assert_same_model, assert_same_posterior, load_example, run, run_text
 
 import pymc3_tf
 from pymc3_tf.capture.capture import capture
@@ -240,7 +240,7 @@ def test_process_that_unpickles_a_program_loads_the_library(op, library, tmp_pat
         [
             "no library '/lost/kepler.so'.* EccentricAnomaly.*load_op_library before unpickling",
             r"uses the op EccentricAnomaly.*pymc3_tf.load_op_library\(path\) instead of tf.*import",
-            "copy.so' has no ops that TensorFlow does not have already.*start Python anew",
+            "copy.so' has no ops that TensorFlow does not have already.*restart Python",
         ],
     ):
         assert re.search(text, error), error
@@ -278,22 +278,45 @@ def test_library_that_has_lost_an_op(library):
 def test_example_finds_the_orbit(op, tmp_path):
     result = run([kepler.__file__, "--draws", "200", "--output", str(tmp_path / "draws.nc")])
     assert result.returncode == 0, result.stderr
-    t, velocity = kepler.simulate(op)
+    posterior = az.from_netcdf(str(tmp_path / "draws.nc")).posterior
+    for name, expected in moments_by_importance(*kepler.simulate(op)).items():
+        assert_same_posterior(posterior[name], expected, name=name)
+
+
+def moments_by_importance(t, velocity, number=20_000):
+    """Mean and standard deviation of the orbit's elements, without TensorFlow.
+
+    Elements are drawn from a t distribution about the linearized least squares solution, and
+    weighted by how much denser the posterior is there: the errors are a hundredth of a deviation.
+    """
     truth = np.array(list(kepler.TRUTH.values()))
 
     def at(elements):
-        given = [tf.constant(x, tf.float64) for x in elements]
-        return kepler.radial_velocity(by_plain_ops, tf.constant(t), *given).numpy()
+        period, K, e, omega, phase, offset = np.transpose(elements)[..., None]
+        E = by_bisection(2 * np.pi * t / period + phase, e)
+        distance = 1 - e * np.cos(E)
+        toward = np.cos(omega) * (np.cos(E) - e) - np.sin(omega) * np.sqrt(1 - e**2) * np.sin(E)
+        return offset + K * (toward / distance + e * np.cos(omega))
 
-    # The linearized least squares solution: the priors are wide and the noise is small.
     steps = 1e-5 * np.eye(6)
-    slopes = np.transpose([(at(truth + h) - at(truth - h)) / 2e-5 for h in steps])
+    slopes = (at(truth + steps) - at(truth - steps)).T / 2e-5
     covariance = np.linalg.inv(slopes.T @ slopes / 4.0**2)
-    best = truth + covariance @ slopes.T @ (velocity - at(truth)) / 4.0**2
-    posterior = az.from_netcdf(str(tmp_path / "draws.nc")).posterior
-    for name, expected, sd in zip(kepler.TRUTH, best, np.sqrt(np.diag(covariance))):
-        assert abs(float(posterior[name].mean()) - expected) < 0.4 * sd, name
-        assert_allclose(posterior[name].std(), sd, rtol=0.25, err_msg=name)
+    best = truth + covariance @ slopes.T @ (velocity - at(truth[None])[0]) / 4.0**2
+    proposal = stats.multivariate_t(best, covariance, df=8, seed=1)
+    elements = proposal.rvs(number)
+    period, K, e, _, _, offset = elements.T
+    logp = (
+        -0.5 * np.sum(((velocity - at(elements)) / 4.0) ** 2, axis=1)
+        + stats.norm.logpdf(period, 14.3, 0.1)
+        + stats.lognorm.logpdf(K, 1, 0, 50)
+        + stats.beta.logpdf(e, 0.867, 3.03)
+        + stats.norm.logpdf(offset, 0, 100)
+    )
+    weights = np.exp(logp - logp.max() - proposal.logpdf(elements) + proposal.logpdf(best))
+    weights /= weights.sum()
+    assert 1 / np.sum(weights**2) > 5_000
+    mean = weights @ elements
+    return dict(zip(kepler.TRUTH, zip(mean, np.sqrt(weights @ (elements - mean) ** 2))))
 
 
 def test_page_can_be_followed(tmp_path):
@@ -303,18 +326,19 @@ def test_page_can_be_followed(tmp_path):
     subprocess.run(["bash", "-e", "-c", build], cwd=tmp_path, check=True)
     result = run_text(
         f"""
-        import functools, os
+        import functools, json, os
         os.chdir({str(tmp_path)!r})
         import pymc3_tf, pymc3 as pm
         pm.sample = functools.partial(
             pm.sample, 300, tune=300, chains=2, cores=1, random_seed=[1, 2], progressbar=False
         )
         exec({blocks["python"]!r})
-        print(trace["e"].mean(), *x)
+        draws = [chain.tolist() for chain in trace.get_values("e", combine=False)]
+        print(json.dumps([draws, list(x)]))
         """
     )
     assert result.returncode == 0, result.stderr
-    mean, *x = map(float, result.stdout.split())
+    draws, x = json.loads(result.stdout.splitlines()[-1])
     e = np.linspace(0.0005, 0.9995, 1000)
     distances = [np.cos(by_bisection(np.linspace(0, 6, 20), value)) - value for value in e]
     logp = -0.5 * np.sum(((x - np.array(distances)) / 0.1) ** 2, axis=1)
@@ -322,4 +346,4 @@ def test_page_can_be_followed(tmp_path):
     weights = np.exp(logp - logp.max())
     expected = np.average(e, weights=weights)
     sd = np.sqrt(np.average((e - expected) ** 2, weights=weights))
-    assert abs(mean - expected) < 0.3 * sd
+    assert_same_posterior(draws, (expected, sd))

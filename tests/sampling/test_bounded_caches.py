@@ -38,7 +38,7 @@ def test_constants_leave_neither_programs_nor_sessions():
         pm.TFDensity("y", tf_normal, {"mu": mu, "sigma": 1.0}, observed=DATA)
     density = model.y.distribution
     at = model.y.logp_elemwise
-    own = len(density._bound)
+    own = len(density._log_density._bound)
     expected = at({"mu": 0.5})
     before, known = live_sessions(), live_functions()
     for i in range(100):
@@ -47,7 +47,7 @@ def test_constants_leave_neither_programs_nor_sessions():
         np.testing.assert_allclose(value, tf_normal(DATA + i, 0.5, np.float64(1.0)))
         del logp
     assert live_sessions() <= before + 2 and live_functions() <= known + 2
-    assert len(density._bound) <= own + 2
+    assert len(density._log_density._bound) <= own + 2
     np.testing.assert_array_equal(at({"mu": 0.5}), expected)
 
 
@@ -55,16 +55,16 @@ def test_the_program_of_the_observed_data_stays(monkeypatch):
     with pm.Model() as model:
         pm.TFDensity("y", tf_normal, {"mu": pm.Normal("mu"), "sigma": 1.0}, observed=DATA)
     made = []
-    bind = pymc3_tf.model.density.bind_constants
+    bind = pymc3_tf.model.log_density.bind_constants
     monkeypatch.setattr(
-        pymc3_tf.model.density, "bind_constants", lambda *a: made.append(a) or bind(*a)
+        pymc3_tf.model.log_density, "bind_constants", lambda *a: made.append(a) or bind(*a)
     )
     density = model.y.distribution
     for i in range(20):
         density.logp(DATA + i)
     assert len(made) == 20
     gc.collect()
-    for constant in [x for x in density._bound if np.array_equal(x.data, DATA)]:
+    for constant in [x for x in density._log_density._bound if np.array_equal(x.data, DATA)]:
         density.logp(constant)
         density.logp_sum(constant)
     assert len(made) == 20
@@ -76,8 +76,8 @@ def test_copies_have_the_programs_of_their_data(copied, monkeypatch):
         pm.TFDensity("y", tf_normal, {"mu": pm.Normal("mu"), "sigma": 1.0}, observed=DATA)
     made = pickle.loads(pickle.dumps(model)) if copied == "pickle" else copy.deepcopy(model)
     density = made.y.distribution
-    observed = [x for x in density._bound if np.array_equal(x.data, DATA)][0]
-    assert observed not in model.y.distribution._bound
+    observed = [x for x in density._log_density._bound if np.array_equal(x.data, DATA)][0]
+    assert observed not in model.y.distribution._log_density._bound
     value = density.logp(observed).eval({made["mu"]: 0.5})
     np.testing.assert_allclose(value, tf_normal(DATA, 0.5, np.float64(1.0)))
 
@@ -86,7 +86,7 @@ def test_values_that_broadcast_leave_a_few_programs():
     density = pm.TFDensity.dist(tf_normal, {"mu": 0.5, "sigma": 1.0}, shape=3)
     for length in range(1, 31):
         density.logp(np.ones((length, 1)))
-    assert len(density._programs) <= 8
+    assert len(density._log_density._programs) <= 8
 
 
 def test_lengths_of_data_leave_a_few_compiled_programs(monkeypatch):

@@ -463,5 +463,5 @@ def test_arguments_that_do_not_fit(program):
 
 def test_missing_tensorflow_probability(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_probability", None)
-    with pytest.raises(ImportError, match=r'pip install "pymc3-tf\[tfp\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[tfp\]"'):
         tensorflow_probability()

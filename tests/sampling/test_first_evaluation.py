@@ -13,6 +13,7 @@ import pymc3_tf
 from pymc3_tf.exceptions import EvaluationError, message
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.sampling import chains, starts, traces
+from pymc3_tf.sampling.progress import ProgressBar
 
 Y = np.array([0.0, 0.1, 5.0, 5.1, -5.0, -5.1])
 GOOD, BAD = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 1, 2, 2, 3, 3])
@@ -268,10 +269,8 @@ def test_an_error_takes_the_progress_bar_away(capsys, monkeypatch, caplog):
         return -0.5 * tf.square(value) + 0.0 * digits
 
     removed = []
-    remove = pymc3_tf.sampling.sample._ProgressBar.remove
-    monkeypatch.setattr(
-        pymc3_tf.sampling.sample._ProgressBar, "remove", lambda bar: removed.append(remove(bar))
-    )
+    remove = ProgressBar.remove
+    monkeypatch.setattr(ProgressBar, "remove", lambda bar: removed.append(remove(bar)))
     with pm.Model():
         pm.TFDensity("odd", logp)
         with pytest.raises(pymc3_tf.exceptions.CompilationError, match="'odd'") as info:

@@ -7,22 +7,22 @@ from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 from theano.graph.basic import Variable
 
-from pymc3_tf.bridge.entries import Given
+from pymc3_tf.bridge.entries import Given, Key
 from pymc3_tf.bridge.stacks import drawn, evaluate_draws
 from pymc3_tf.capture.keys import label_of, variable_of
 
 
-def feed_for(given: Sequence[Given], sample: Mapping[str, Any]) -> Dict[Any, np.ndarray]:
+def feed_for(given: Sequence[Given], sample: Mapping[str, Any]) -> Dict[Key, np.ndarray]:
     """Return the feed of the user's graph, or the arguments of the function, for one draw."""
     values = values_at(given, sample)
-    feed: Dict[Any, np.ndarray] = {}
+    feed: Dict[Key, np.ndarray] = {}
     for entry, value in zip(given, values):
         for tensor in _fed_tensors(entry.key):
             feed[tensor] = value
     return feed
 
 
-def _fed_tensors(key: Any) -> List[Any]:
+def _fed_tensors(key: Key) -> List[Key]:
     if isinstance(key, str):
         return [key]
     if variable_of(key) is not None:

@@ -1,4 +1,4 @@
-"""The examples of the documentation: their posteriors, predictions and what they leave on disk."""
+"""The examples of the documentation: their posteriors, and what they print and leave on disk."""
 
 import os
 import re
@@ -17,8 +17,9 @@ import theano
 import theano.tensor as tt
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special, stats
-from support import EXAMPLES, load_example
+from support import EXAMPLES, assert_same_posterior, load_example
 
+HERE = Path(__file__).resolve().parent
 robust_line = load_example("robust_line")
 line_2018 = load_example("line_2018")
 
@@ -35,7 +36,7 @@ def sampled(expression, folder):
     """Evaluate an expression of this module, one that samples, in a process of its own."""
     path = str(folder.mktemp("draws") / "draws.nc")
     script = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        f"import sys; sys.path[:0] = {[str(HERE), str(HERE.parent)]!r}; "
         f"import test_examples as t; t.{expression}.to_netcdf(sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", script, path], env=compiled(), check=True, timeout=900)
@@ -54,15 +55,6 @@ def sample_2018():
     model = line_2018.model(line_2018.graph(*line_2018.load()))
     trace = line_2018.sample(model, tune=1000, seed=1)
     return az.from_pymc3(trace, model=model, log_likelihood=False)
-
-
-def statistics_of(posterior, name):
-    """Mean and standard deviation of a variable, each with its Monte Carlo standard error."""
-    draws = posterior[name]
-    return {
-        "mean": (float(draws.mean()), float(az.mcse(draws, method="mean").to_array())),
-        "sd": (float(draws.std(ddof=1)), float(az.mcse(draws, method="sd").to_array())),
-    }
 
 
 # -- the line with outliers -------------------------------------------------------------------
@@ -170,15 +162,9 @@ def test_robust_line_has_the_posterior_of_plain_pymc3(robust_posterior, tmp_path
         assert summary["r_hat"].max() < 1.01
         assert summary["ess_bulk"].min() > 400  # fewer, and the errors below mean little
     for name in ["m", "b"]:
-        ours = statistics_of(robust_posterior.posterior, name)
-        plain = statistics_of(expected.posterior, name)
-        for statistic, (value, error) in ours.items():
-            plain_value, plain_error = plain[statistic]
-            # Two independent estimates: the variances of their Monte Carlo errors add up. Four
-            # comparisons of equal posteriors leave four sigma once in 4000 seeds. As one of these
-            # errors is about a sixtieth of the posterior's standard deviation, a tenth of it fails.
-            tolerance = 4 * np.hypot(error, plain_error)
-            assert abs(value - plain_value) < tolerance, (name, statistic)
+        # Four comparisons of equal posteriors leave four errors once in 4000 seeds. One of these
+        # errors is about a sixtieth of the posterior's standard deviation, so a tenth of it fails.
+        assert_same_posterior(robust_posterior.posterior[name], expected.posterior[name], name=name)
 
 
 def test_outlier_probabilities_follow_bayes_theorem(table, tensors, robust_model, robust_posterior):
@@ -356,127 +342,5 @@ def test_sampled_posterior_of_2018_is_that_of_quadrature(quadrature, tmp_path_fa
     assert summary["r_hat"].max() < 1.01
     assert summary["ess_bulk"].min() > 400
     for name, expected in quadrature.items():
-        found = statistics_of(posterior.posterior, name)
-        for (value, error), exact in zip(found.values(), expected):
-            # Quadrature is exact here, so the one Monte Carlo error is that of the draws.
-            assert abs(value - exact) < 3 * error, name
-
-
-# -- predictions from the user's own graph ----------------------------------------------------
-
-
-def predicting(kind):
-    """A line with its data in placeholders, and its parameters in what ``kind`` says."""
-    with tf.Graph().as_default() as graph:
-
-        def parameter(name):
-            if kind == "placeholder":
-                return tf.compat.v1.placeholder(tf.float64, [], name)
-            resource = kind == "resource variable"
-            return tf.compat.v1.Variable(0.1, dtype=tf.float64, name=name, use_resource=resource)
-
-        m, b, logs = map(parameter, line_2018.NAMES)
-        x, y, t = (tf.compat.v1.placeholder(tf.float64, [None], name) for name in "xyt")
-        residual = (y - m * x - b) * tf.exp(-logs)
-        logp = -0.5 * tf.square(residual) - logs - 0.5 * np.log(2 * np.pi)
-        pred = m * t + b
-        session = tf.compat.v1.Session(graph=graph)
-        session.run(tf.compat.v1.global_variables_initializer())
-    data = dict(zip("xy", line_2018.load()))
-    with pm.Model() as model:
-        variables = [pm.Uniform(name, -5, 5) for name in line_2018.NAMES]
-        pm.TFDensity(
-            "y",
-            logp,
-            value=y,
-            params={key.ref(): variable for key, variable in zip([m, b, logs], variables)},
-            feed_dict={x: data["x"], y: data["y"]},
-            session=session,
-        )
-        trace = pm.sample(
-            10,
-            tune=10,
-            chains=3,
-            cores=1,
-            step=pm.Metropolis(),
-            random_seed=1,
-            progressbar=False,
-            return_inferencedata=False,
-            compute_convergence_checks=False,
-        )
-    posterior = az.from_pymc3(trace, model=model, log_likelihood=False)
-    draws = {name: posterior.posterior[name].values for name in line_2018.NAMES}
-    assert len(np.unique(draws["m"][:, -1])) == 3, "the chains have to differ for these tests"
-    return dict(locals(), density=model["y"].distribution)
-
-
-KINDS = ["placeholder", "ref variable", "resource variable"]
-POINTS = np.array([-1.0, 0.0, 2.5, 10.0])
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def prediction(request):
-    return predicting(request.param)
-
-
-def test_feed_of_a_draw_gives_its_prediction(prediction):
-    p = prediction
-    expected = p["draws"]["m"][..., None] * POINTS + p["draws"]["b"][..., None]
-    for draw in [0, 4, 9]:
-        # trace[i] is a draw of the last chain.
-        feed = {**p["density"].feed_dict(p["trace"][draw]), p["t"]: POINTS}
-        found = p["session"].run(p["pred"], feed_dict=feed)
-        assert_allclose(found, expected[-1, draw], rtol=1e-14)
-        assert_array_equal(p["pred"].eval(feed_dict=feed, session=p["session"]), found)
-        for chain in range(3):
-            sample = {name: values[chain, draw] for name, values in p["draws"].items()}
-            feed = {**p["density"].feed_dict(sample), p["t"]: POINTS}
-            found = p["session"].run(p["pred"], feed_dict=feed)
-            assert_allclose(found, expected[chain, draw], rtol=1e-14)
-    if p["kind"] != "placeholder":
-        # A feed replaces the values of variables for one run, and does not assign them.
-        assert_array_equal(p["session"].run([p["m"], p["b"]]), [0.1, 0.1])
-
-
-def test_feed_of_a_draw_has_the_data(prediction):
-    p = prediction
-    sample = p["trace"][3]
-    logp = p["session"].run(p["logp"], feed_dict=p["density"].feed_dict(sample))
-    mean = sample["m"] * p["data"]["x"] + sample["b"]
-    assert_allclose(logp, stats.norm.logpdf(p["data"]["y"], mean, np.exp(sample["logs"])))
-
-
-def test_evaluate_equals_a_run_for_each_draw(prediction):
-    p = prediction
-    found = pymc3_tf.evaluate(
-        p["pred"], p["trace"], feed_dict={p["t"]: POINTS}, session=p["session"]
-    )
-    assert found.shape == (3, 10, len(POINTS))
-    expected = p["draws"]["m"][..., None] * POINTS + p["draws"]["b"][..., None]
-    assert_allclose(found, expected, rtol=1e-14)
-    feed = {**p["density"].feed_dict(p["trace"][7]), p["t"]: POINTS}
-    assert_allclose(found[-1, 7], p["session"].run(p["pred"], feed_dict=feed), rtol=1e-14)
-
-
-def test_evaluate_takes_inference_data(prediction):
-    p = prediction
-    arguments = dict(feed_dict={p["t"]: POINTS}, session=p["session"])
-    from_trace = pymc3_tf.evaluate(p["pred"], p["trace"], **arguments)
-    with p["model"]:
-        in_context = pymc3_tf.evaluate(p["pred"], p["posterior"], **arguments)
-    of_model = pymc3_tf.evaluate(p["pred"], p["posterior"], model=p["model"], **arguments)
-    params = {p["m"].ref(): "m", p["b"].ref(): "b"}
-    by_name = pymc3_tf.evaluate(p["pred"], p["posterior"], params, **arguments)
-    for found in [in_context, of_model, by_name]:
-        assert_array_equal(found, from_trace)
-
-
-def test_evaluate_has_the_data(prediction):
-    p = prediction
-    pred, logp = pymc3_tf.evaluate(
-        [p["pred"], p["logp"]], p["trace"], feed_dict={p["t"]: POINTS}, session=p["session"]
-    )
-    assert pred.shape == (3, 10, len(POINTS))
-    m, b, logs = (p["draws"][name][..., None] for name in line_2018.NAMES)
-    expected = stats.norm.logpdf(p["data"]["y"], m * p["data"]["x"] + b, np.exp(logs))
-    assert_allclose(logp, expected, rtol=1e-12)
+        # Quadrature is exact here, so the one Monte Carlo error is that of the draws.
+        assert_same_posterior(posterior.posterior[name], expected, errors=3, name=name)
