@@ -49,8 +49,10 @@ class Function:
         # Many draws of what cannot stand inside a loop are computed one by one.
         alone = program.has_version_1_loop or program.cluster is not None
         self._one_by_one = bool(program.stacked) and alone
-        self._one = program.of_one_draw() if program.stacked else program
-        one = self._one if self._one_by_one else program
+        # Copies: the program holds this function, and a cycle would outlive it.
+        copy = dataclasses.replace(program)
+        self._one = program.of_one_draw() if program.stacked else copy
+        one = self._one if self._one_by_one else copy
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
         # For many draws it would compile once for each number of them.
         jit_compile = program.jit_compile and not self.depth and not program.stacked
@@ -84,8 +86,6 @@ class Function:
         falls_back = any(spec.falls_back for spec in program.outputs)
         self._arguments = (falls_back, *(spec.node for spec in program.inputs))
         self._stacked = [spec.node in program.stacked for spec in program.inputs]
-        # Of a copy: the program holds this function, and a cycle would outlive it.
-        copy = dataclasses.replace(program)
         self._footprint = functools.lru_cache(1)(functools.partial(footprint, copy))
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
