@@ -42,7 +42,10 @@ LAYERS = [
         "programs": ("frozen TensorFlow computations", TENSORFLOW),
         "advice": ("what to write instead, for errors", TENSORFLOW),
     },
-    {"exceptions": ("the errors that users see", NEITHER)},
+    {
+        "exceptions": ("the errors that users see", NEITHER),
+        "private_tensorflow": ("what TensorFlow keeps private", TENSORFLOW),
+    },
 ]
 
 
