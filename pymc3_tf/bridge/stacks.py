@@ -22,9 +22,8 @@ from theano.tensor.subtensor import AdvancedIncSubtensor, AdvancedIncSubtensor1,
 
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.exceptions import EvaluationError
+from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
-# Memory that all variables of a graph may take together, for the draws that are computed at a time.
-_CHUNK_BYTES = 1 << 23
 # The outputs of an op for many draws; None if it has no form for them.
 Stacked = Optional[List[Variable]]
 
@@ -85,27 +84,19 @@ def evaluate_draws(
             )
     with theano.config.change_flags(compute_test_value="off"):
         function = _Function(outputs, list(draws))
-    results: List[np.ndarray] = []
-    # The first draw, which is computed alone, tells for how many there is memory.
-    start, size = 0, 1
-    while start < number:
-        chunk = slice(start, start + size)
+
+    def evaluate(chunk: slice) -> List[np.ndarray]:
+        rows = [array[chunk] for array in arrays]
         try:
-            rows = function([array[chunk] for array in arrays], min(size, number - start))
+            return function(rows, chunk.stop - chunk.start)
         except EvaluationError as error:
-            stop = min(start + size, number)
-            i, reason = _first_failure(function, arrays, range(start, stop))
+            i, reason = _first_failure(function, arrays, range(chunk.start, chunk.stop))
             if chains:
                 chain, draw = divmod(i, number // chains)
                 reason = f"draw {draw} of chain {chain}: {reason}"
             raise EvaluationError(reason) from error
-        if not results:
-            results = [np.empty((number, *row.shape[1:]), row.dtype) for row in rows]
-            size = max(1, _CHUNK_BYTES // function.memory)
-        for result, row in zip(results, rows):
-            result[chunk] = row
-        start = chunk.stop
-    return results
+
+    return evaluate_in_chunks(evaluate, number, lambda rows: function.memory)
 
 
 def _first_failure(

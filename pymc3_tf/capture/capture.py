@@ -6,7 +6,7 @@ Nothing here knows of Theano or PyMC3.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -147,11 +147,7 @@ def _capture_tensors(
     if seeded:
         arguments.append(seed_random_ops(graph_def, graph, gradients.names, arguments))
         specs.append(TensorSpec("", "seed", "int32", (2,)))
-    roots = gradients.names + (arguments if how.random else [])
-    prune(graph_def, roots)
-    refuse_frozen_seeds(graph_def, arguments, name)
-    check_ops(graph_def, name)
-    check_dependence(graph_def, arguments, inputs, labels, name)
+    roots = _prune_and_check(graph_def, gradients, arguments, inputs, labels, how)
     parameters = {node_of(argument): spec for argument, spec in zip(arguments, specs)}
     outs = _output_specs(source, gradients, name)
     structure = structure_of(source)
@@ -180,6 +176,23 @@ def _capture_tensors(
         frozen=_frozen(values, arguments),
         jit_compile=how.jit_compile,
     )
+
+
+def _prune_and_check(
+    graph_def: GraphDef,
+    gradients: Gradients,
+    arguments: List[str],
+    inputs: Sequence[Input],
+    labels: Sequence[str],
+    how: _How,
+) -> List[str]:
+    """Leave only what is needed in a graph, and check that; return the tensors to compute."""
+    roots = gradients.names + (arguments if how.random else [])
+    prune(graph_def, roots)
+    refuse_frozen_seeds(graph_def, arguments, how.name)
+    check_ops(graph_def, how.name)
+    check_dependence(graph_def, arguments, inputs, labels, how.name)
+    return roots
 
 
 def _cluster(graph: tf.Graph, how: _How) -> Optional[Cluster]:
@@ -260,14 +273,11 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     arguments, gradients = traced["arguments"], traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
     clean(graph_def)
-    roots = gradients.names + (arguments if how.random else [])
-    prune(graph_def, roots)
-    refuse_frozen_seeds(graph_def, arguments, name)
-    check_ops(graph_def, name)
-    check_dependence(graph_def, arguments, inputs, [spec.label for spec in specs], name)
+    labels = [spec.label for spec in specs]
+    roots = _prune_and_check(graph_def, gradients, arguments, inputs, labels, how)
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
     with size_checked(name):
-        values, labels = captured_values(graph_def, concrete.graph.captures, known)
+        values, frozen = captured_values(graph_def, concrete.graph.captures, known)
         freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
         graph_def = freeze(graph_def, values, roots, name)
     if how.jit_compile:
@@ -279,7 +289,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         traced["specs"],
         gradients,
         structure=traced["structure"],
-        frozen=_frozen(values, arguments, labels),
+        frozen=_frozen(values, arguments, frozen),
         jit_compile=how.jit_compile,
     )
 
@@ -314,11 +324,11 @@ def _as_graph_def(graph: tf.Graph, name: str) -> GraphDef:
 
 def _frozen(
     values: Mapping[str, np.ndarray], arguments: Sequence[str], labels: Mapping[str, str] = {}
-) -> List[TensorSpec]:
+) -> Tuple[TensorSpec, ...]:
     """Return which of the variables are not inputs."""
     inputs = {node_of(argument) for argument in arguments}
-    return [
+    return tuple(
         TensorSpec(node, labels.get(node, node), str(value.dtype), value.shape)
         for node, value in values.items()
         if node not in inputs
-    ]
+    )

@@ -12,6 +12,8 @@ from pymc3_tf.exceptions import MissingSessionError, UninitializedVariableError,
 from pymc3_tf.private_tensorflow import op_definition, optimize, variables_to_constants
 from pymc3_tf.programs.program import TensorSpec
 from pymc3_tf.programs.serialized import (
+    GraphDef,
+    NodeDef,
     called_functions,
     clean,
     every_node,
@@ -23,7 +25,7 @@ SCOPE = "pymc3_tf"
 
 
 def captured_values(
-    graph_def: Any, captures: Sequence[Tuple[Any, Any]], known: Sequence[tf.Variable]
+    graph_def: GraphDef, captures: Sequence[Tuple[Any, Any]], known: Sequence[tf.Variable]
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
     """Turn what a function captured into constants and variables.
 
@@ -49,7 +51,7 @@ def captured_values(
     return values, labels
 
 
-def _make_constant(node: Any, value: np.ndarray) -> None:
+def _make_constant(node: NodeDef, value: np.ndarray) -> None:
     proto = tf.make_tensor_proto(value)
     name = node.name
     node.Clear()
@@ -61,7 +63,7 @@ def _make_constant(node: Any, value: np.ndarray) -> None:
 VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 
 
-def stand_ins(graph_def: Any, parameters: Mapping[str, TensorSpec]) -> Dict[str, np.ndarray]:
+def stand_ins(graph_def: GraphDef, parameters: Mapping[str, TensorSpec]) -> Dict[str, np.ndarray]:
     """Return something to freeze for each variable that is a parameter."""
     return {
         node.name: np.zeros(
@@ -72,7 +74,7 @@ def stand_ins(graph_def: Any, parameters: Mapping[str, TensorSpec]) -> Dict[str,
     }
 
 
-def share_variables(graph_def: Any, parameters: Mapping[str, Any]) -> List[str]:
+def share_variables(graph_def: GraphDef, parameters: Mapping[str, Any]) -> List[str]:
     """Let variables be found under any other name of their node; return those that stay."""
     live = [n for n in graph_def.node if n.op in VARIABLE_OPS and n.name not in parameters]
     for node in live:
@@ -81,23 +83,25 @@ def share_variables(graph_def: Any, parameters: Mapping[str, Any]) -> List[str]:
     return [node.name for node in live]
 
 
-def freeze_only(graph_def: Any, values: Mapping[str, np.ndarray], roots: Sequence[str]) -> Any:
+def freeze_only(
+    graph_def: GraphDef, values: Mapping[str, np.ndarray], roots: Sequence[str]
+) -> GraphDef:
     """Turn some of the variables into constants, and leave all else as it is."""
     return _to_constants(graph_def, values, roots, set(values)) if values else graph_def
 
 
 def _to_constants(
-    graph_def: Any,
+    graph_def: GraphDef,
     values: Mapping[str, np.ndarray],
     roots: Sequence[str],
     only: Optional[Set[str]] = None,
-) -> Any:
+) -> GraphDef:
     nodes = sorted({node_of(root) for root in roots})
     return variables_to_constants(_Values(values), graph_def, nodes, only)
 
 
 def variable_values(
-    graph_def: Any,
+    graph_def: GraphDef,
     parameters: Mapping[str, TensorSpec],
     graph: tf.Graph,
     session: Optional[tf.compat.v1.Session],
@@ -146,7 +150,7 @@ def _readable(tensor: tf.Tensor) -> tf.Tensor:
         return tf.raw_ops.ReadVariableOp(resource=tensor, dtype=type_of(tensor)[0])
 
 
-def freeze_shapes(graph_def: Any, graph: tf.Graph, shapes: Mapping[str, Any]) -> None:
+def freeze_shapes(graph_def: GraphDef, graph: tf.Graph, shapes: Mapping[str, Any]) -> None:
     """Replace the shapes of variables by constants: the conversion leaves them behind."""
     for node in graph_def.node:
         if node.op == "VariableShape":
@@ -174,8 +178,8 @@ class _Values:
 
 
 def freeze(
-    graph_def: Any, values: Mapping[str, np.ndarray], roots: Sequence[str], name: str
-) -> Any:
+    graph_def: GraphDef, values: Mapping[str, np.ndarray], roots: Sequence[str], name: str
+) -> GraphDef:
     """Turn variables into constants, and calls of functions into the ops that they stand for."""
     graph_def = _to_constants(graph_def, values, roots)
     _rename_returns(graph_def)
@@ -187,10 +191,10 @@ def freeze(
                 f"{name}: the resource {node.name!r} could not be frozen. Only variables can be; "
                 "hand other state over by feed_dict."
             )
-    return _inline(graph_def, roots)
+    return _inline_functions(graph_def, roots)
 
 
-def _rename_returns(graph_def: Any) -> None:
+def _rename_returns(graph_def: GraphDef) -> None:
     """Let functions return what variables have become: the conversion forgets what they return."""
     for function in graph_def.library.function:
         ops = {node.name: node.op for node in function.node_def}
@@ -200,7 +204,7 @@ def _rename_returns(graph_def: Any) -> None:
                 function.ret[result] = f"{node}:output:0"
 
 
-def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
+def _inline_functions(graph_def: GraphDef, roots: Sequence[str]) -> GraphDef:
     """Inline function calls: only their Python objects, which a graph leaves, know gradients."""
     functions = {f.signature.name for f in graph_def.library.function}
     calls = {"PartitionedCall", "StatefulPartitionedCall"} | functions
@@ -216,7 +220,7 @@ def _inline(graph_def: Any, roots: Sequence[str]) -> Any:
     return inlined
 
 
-def _declare_stateless(graph_def: Any) -> None:
+def _declare_stateless(graph_def: GraphDef) -> None:
     """Say of functions whose variables are frozen that they have no state: those with may stay."""
     functions = {f.signature.name: f for f in graph_def.library.function}
     stateful: Set[str] = set()
@@ -236,7 +240,7 @@ def _declare_stateless(graph_def: Any) -> None:
             node.op = "PartitionedCall"
 
 
-def _is_stateful(node: Any, functions: Mapping[str, Any], stateful: Set[str]) -> bool:
+def _is_stateful(node: NodeDef, functions: Mapping[str, Any], stateful: Set[str]) -> bool:
     called = [name for name in called_functions(node) if name in functions]
     definition = op_definition(node.op)
     if called:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pymc3_tf.gradients.ways import NOWHERE, Body, Reach, Ways, dtypes_of, union
 from pymc3_tf.private_tensorflow import gradient_function, op_definition
+from pymc3_tf.programs.serialized import GraphDef, NodeDef
 
 # Their outputs do not depend on the values of their inputs.
 _SHAPES = frozenset("Shape ShapeN Size Rank ZerosLike OnesLike BroadcastGradientArgs".split())
@@ -55,12 +56,12 @@ class GradientWays(Ways):
         Where none exists.
     """
 
-    def __init__(self, graph_def: Any) -> None:
+    def __init__(self, graph_def: GraphDef) -> None:
         super().__init__(graph_def)
         self.gaps: List[Gap] = []
         self.steps: List[Gap] = []
 
-    def through(self, body: Body, node: Any, reaches: List[Reach], known: Any) -> List[Reach]:
+    def through(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
         """Return what reaches the outputs of an op, given what reaches its inputs."""
         dtypes = body.outputs[node.name]
         if node.op in _SHAPES:
@@ -81,7 +82,7 @@ class GradientWays(Ways):
             every = union([r.by_gap() if i in lacking else r for i, r in enumerate(reaches)])
         return [every if dtype in _CONTINUOUS else every.by_steps() for dtype in dtypes]
 
-    def _custom(self, body: Body, node: Any, reaches: List[Reach], known: Any) -> List[Reach]:
+    def _custom(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
         """Handle the op that tf.custom_gradient adds: results of a function, then its arguments.
 
         The gradient goes from the results to the arguments. Anything else that the results depend
@@ -100,7 +101,7 @@ class GradientWays(Ways):
             self._add(self.gaps, captured.smooth, node, is_custom=True)
         return [union(reaches[results:]) | captured.by_gap()] * len(reaches)
 
-    def _add(self, gaps: List[Gap], bits: int, node: Any, is_custom: bool = False) -> None:
+    def _add(self, gaps: List[Gap], bits: int, node: NodeDef, is_custom: bool = False) -> None:
         if bits:
             gaps.append(Gap(bits, node.op, node.name, is_custom))
 
@@ -114,11 +115,11 @@ def _results_of(body: Body, name: str) -> int:
     return max(used) + 1
 
 
-def _may_lack(node: Any) -> bool:
+def _may_lack(node: NodeDef) -> bool:
     return node.op not in _CARRYING and not node.op.startswith(_CARRIERS)
 
 
-def _signature(node: Any) -> bytes:
+def _signature(node: NodeDef) -> bytes:
     """Return everything, besides its inputs, that the gradient of an op depends on."""
     alone = tf.compat.v1.NodeDef(name="op", op=node.op)
     for name, attr in node.attr.items():

@@ -9,6 +9,7 @@ import heapq
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from pymc3_tf.private_tensorflow import op_definition
+from pymc3_tf.programs.serialized import GraphDef, NodeDef
 
 Tensor = Tuple[str, int]  # a node, and which of its outputs
 
@@ -48,7 +49,7 @@ def union(reaches: Sequence[Reach]) -> Reach:
     return every
 
 
-def dtypes_of(node: Any, arguments: Any) -> List[Tuple[str, int]]:
+def dtypes_of(node: NodeDef, arguments: Any) -> List[Tuple[str, int]]:
     """Return name and dtype of each tensor that a node has for ``op_def.input_arg`` or the like."""
     found: List[Tuple[str, int]] = []
     for argument in arguments:
@@ -128,7 +129,7 @@ class Ways:
         With the library of the functions that it calls.
     """
 
-    def __init__(self, graph_def: Any) -> None:
+    def __init__(self, graph_def: GraphDef) -> None:
         self.functions = {f.signature.name: f for f in graph_def.library.function}
         self.body = Body(graph_def.node, self.functions)
         self._bodies: Dict[str, Body] = {}
@@ -148,7 +149,7 @@ class Ways:
         found = self.walk(self.body, given)
         return [found.get(self.body.tensor(name), NOWHERE) for name in outputs]
 
-    def through(self, body: Body, node: Any, reaches: List[Reach], known: Any) -> List[Reach]:
+    def through(self, body: Body, node: NodeDef, reaches: List[Reach], known: Any) -> List[Reach]:
         """Return what reaches the outputs of an op, given what reaches its inputs."""
         return [union(reaches)] * len(body.outputs[node.name])
 
@@ -185,7 +186,7 @@ class Ways:
                     push(name)
         return found
 
-    def _through(self, body: Body, node: Any, reaches: List[Reach], given: Any) -> List[Reach]:
+    def _through(self, body: Body, node: NodeDef, reaches: List[Reach], given: Any) -> List[Reach]:
         if node.op in ("While", "StatelessWhile"):
             return self._loop(node, reaches)
         if node.op in ("If", "StatelessIf", "Case", "StatelessCase"):
@@ -203,7 +204,7 @@ class Ways:
             return self.call(node.op, reaches)
         return self.through(body, node, reaches, given)
 
-    def _loop(self, node: Any, reaches: List[Reach]) -> List[Reach]:
+    def _loop(self, node: NodeDef, reaches: List[Reach]) -> List[Reach]:
         while True:
             again = self.call(node.attr["cond"].func.name, reaches)[0].by_steps()
             results = self.call(node.attr["body"].func.name, reaches)

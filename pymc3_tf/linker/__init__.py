@@ -12,6 +12,7 @@ from pymc3_tf.linker import (  # noqa: F401  # translations register themselves
     linalg,
     nnet,
     programs,
+    pymc3_ops,
     random,
     scalar,
     subtensor,

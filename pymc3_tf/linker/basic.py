@@ -20,7 +20,7 @@ from theano.tensor.opt import Assert, MakeVector
 from theano.tensor.sort import ArgSortOp, SortOp
 from theano.tensor.type_other import MakeSlice
 
-from pymc3_tf.linker.dispatch import as_sizes, cast, is_known, static_shape, tf_funcify
+from pymc3_tf.linker.dispatch import as_sizes, cast, is_known, shape_of, tf_funcify
 from pymc3_tf.linker.scalars import stacked
 
 # -- views ------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def _assert(op: Any, node: Any) -> Callable[..., Any]:
 
 def shape_value(x: Any) -> Any:
     """Return the shape as one value, known if TensorFlow knows it."""
-    shape = static_shape(x)
+    shape = shape_of(x)
     if all(is_known(n) for n in shape):
         return np.array(shape, "int64")
     return tf.stack([tf.cast(n, tf.int64) for n in shape])
@@ -103,7 +103,7 @@ def _shape(op: Any, node: Any) -> Callable[..., Any]:
 @tf_funcify.register(Shape_i)
 def _shape_i(op: Any, node: Any) -> Callable[..., Any]:
     def shape_i(x: Any) -> Any:
-        n = static_shape(x)[op.i]
+        n = shape_of(x)[op.i]
         return np.array(n, "int64") if is_known(n) else n
 
     return shape_i
@@ -130,7 +130,7 @@ def _reshape(op: Any, node: Any) -> Callable[..., Any]:
 @tf_funcify.register(basic.Flatten)
 def _flatten(op: Any, node: Any) -> Callable[..., Any]:
     kept = op.outdim - 1
-    return lambda x: tf.reshape(x, as_sizes([*static_shape(x)[:kept], np.int64(-1)], op.outdim))
+    return lambda x: tf.reshape(x, as_sizes([*shape_of(x)[:kept], np.int64(-1)], op.outdim))
 
 
 # -- new tensors ------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def _alloc_diag_of_vector(op: Any, node: Any) -> Callable[..., Any]:
 @tf_funcify.register(extra_ops.FillDiagonal)
 def _fill_diagonal(op: Any, node: Any) -> Callable[..., Any]:
     def fill_diagonal(x: Any, value: Any) -> Any:
-        shape = static_shape(x)
+        shape = shape_of(x)
         diagonal = np.zeros(shape, bool)
         np.fill_diagonal(diagonal, True)
         return tf.where(diagonal, cast(value, node.outputs[0].dtype), x)

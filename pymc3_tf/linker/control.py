@@ -10,8 +10,8 @@ from theano.compile.builders import OpFromGraph
 from theano.ifelse import IfElse
 from theano.scan.op import Scan
 
-from pymc3_tf.linker.dispatch import cast, is_known, static_shape, tf_funcify
-from pymc3_tf.linker.graph import evaluate, rewritten
+from pymc3_tf.linker.dispatch import cast, is_known, shape_of, tf_funcify
+from pymc3_tf.linker.graph import evaluate_graph, rewritten
 
 
 @tf_funcify.register(IfElse)
@@ -35,7 +35,7 @@ def _op_from_graph(op: Any, node: Any) -> Callable[..., Any]:
 
     @tf.custom_gradient
     def call(*xs: Any) -> Any:
-        outputs = evaluate(graph, graph.toposort(), xs)
+        outputs = evaluate_graph(graph, graph.toposort(), xs)
 
         def gradient(*upstream: Any) -> List[Any]:
             # Theano's, because such an op can come with a gradient of its own.
@@ -46,7 +46,7 @@ def _op_from_graph(op: Any, node: Any) -> Callable[..., Any]:
                 pulled = op.L_op(inputs, results, cotangents)
             known = [i for i, g in enumerate(pulled) if hasattr(g, "dtype")]
             back = rewritten([*inputs, *cotangents], [pulled[i] for i in known])
-            found = evaluate(back, back.toposort(), [*xs, *upstream])
+            found = evaluate_graph(back, back.toposort(), [*xs, *upstream])
             slopes = dict(zip(known, map(tf.convert_to_tensor, found)))
             return [slopes.get(i) for i in range(len(xs))]
 
@@ -78,7 +78,7 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
         _take(rest, op.n_nit_sot)  # their lengths, which are the number of steps
         constants = list(rest)
         for buffer, n in zip(initial, look_back):
-            length = static_shape(buffer)[0]
+            length = shape_of(buffer)[0]
             if is_known(steps) and is_known(length) and length != int(steps) + n:
                 raise NotImplementedError(f"{op}: only loops that keep all steps are translated")
         count = int(steps) if is_known(steps) else tf.cast(steps, tf.int32)
@@ -103,7 +103,7 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
             arguments += [*shared, *constants]
             values = iter(
                 cast(tf.convert_to_tensor(y), dtype)
-                for y, dtype in zip(evaluate(graph, nodes, arguments), dtypes)
+                for y, dtype in zip(evaluate_graph(graph, nodes, arguments), dtypes)
             )
             mit_mots = [
                 _write(buffer, [i - min(each) + tap for tap in places], _take(values, len(places)))

@@ -95,7 +95,7 @@ def cast(x: Any, dtype: Any) -> Any:
     return tf.cast(x, dtype)
 
 
-def static_shape(x: Any) -> Tuple[Any, ...]:
+def shape_of(x: Any) -> Tuple[Any, ...]:
     """Return the shape as a tuple of int, or of scalar tensors where it is not known."""
     if is_known(x):
         return np.shape(x)

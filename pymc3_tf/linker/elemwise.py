@@ -10,7 +10,7 @@ from theano.scalar import basic as scalar
 from theano.tensor.basic import Argmax, MaxAndArgmax, Mean
 from theano.tensor.elemwise import CAReduce, DimShuffle, Elemwise, MulWithoutZeros
 
-from pymc3_tf.linker.dispatch import cast, static_shape, tf_funcify
+from pymc3_tf.linker.dispatch import cast, shape_of, tf_funcify
 
 
 @tf_funcify.register(Elemwise)
@@ -23,7 +23,7 @@ def _dimshuffle(op: Any, node: Any) -> Callable[..., Any]:
     kept = [i for i in op.new_order if i != "x"]
 
     def dimshuffle(x: Any) -> Any:
-        shape = static_shape(x)
+        shape = shape_of(x)
         order = kept + [i for i in range(len(shape)) if i not in kept]
         moved = x if order == sorted(order) else tf.transpose(x, order)
         new_shape = [1 if i == "x" else shape[i] for i in op.new_order]
@@ -96,7 +96,7 @@ def _mean(op: Any, node: Any) -> Callable[..., Any]:
 
 
 def _argmax(x: Any, axes: List[int]) -> Any:
-    shape = static_shape(x)
+    shape = shape_of(x)
     kept = [i for i in range(len(shape)) if i not in axes]
     moved = tf.transpose(x, kept + axes)
     flat = tf.reshape(moved, [*(shape[i] for i in kept), -1])

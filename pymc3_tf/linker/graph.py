@@ -102,7 +102,7 @@ class Linked:
         ]
         kept = [tf.convert_to_tensor(x) for x in data[number:]]
         with residents({id(array): x for array, x in zip(self._large, kept)}):
-            outputs = evaluate(self.graph, self._nodes, arguments)
+            outputs = evaluate_graph(self.graph, self._nodes, arguments)
         return [
             tf.convert_to_tensor(y, dtype=variable.dtype)
             for y, variable in zip(outputs, self.graph.outputs)
@@ -209,7 +209,9 @@ def _only_last_is_used(graph: FunctionGraph, variable: Variable) -> bool:
     return True
 
 
-def evaluate(graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Any]) -> List[Any]:
+def evaluate_graph(
+    graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Any]
+) -> List[Any]:
     """Evaluate a graph on values of its inputs."""
     values: Dict[Variable, Any] = dict(zip(graph.inputs, arguments))
     for level in levels(nodes):

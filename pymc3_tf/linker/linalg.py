@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, List
 
-import numpy as np
 import tensorflow as tf
-from pymc3.distributions.multivariate import PosDefMatrix
-from pymc3.math import BatchedDiag, BlockDiagonalMatrix, LogDet
 from theano.tensor import basic, blas, nlinalg, slinalg
 
-from pymc3_tf.linker.dispatch import cast, static_shape, tf_funcify
+from pymc3_tf.linker.dispatch import cast, shape_of, tf_funcify
 
 
 def _dot(x: Any, y: Any) -> Any:
@@ -52,12 +49,12 @@ def _batched_dot(op: Any, node: Any) -> Callable[..., Any]:
 
 
 # Of a matrix that has none, XLA's factor or inverse is NaN; TensorFlow's own op is an error.
-_cholesky_or_nan = tf.function(tf.linalg.cholesky, jit_compile=True, autograph=False)
+cholesky_or_nan = tf.function(tf.linalg.cholesky, jit_compile=True, autograph=False)
 
 
 @tf_funcify.register(slinalg.Cholesky)
 def _cholesky(op: Any, node: Any) -> Callable[..., Any]:
-    factor = _cholesky_or_nan if op.on_error == "nan" else tf.linalg.cholesky
+    factor = cholesky_or_nan if op.on_error == "nan" else tf.linalg.cholesky
     if op.lower:
         return factor
     return lambda x: tf.transpose(factor(tf.transpose(x)))
@@ -97,7 +94,7 @@ def _pinv(op: Any, node: Any) -> Callable[..., Any]:
 def _det(x: Any) -> Any:
     """Eliminate with pivoting: XLA has no determinant of its own."""
     x = tf.convert_to_tensor(x)
-    n = static_shape(x)[0]
+    n = shape_of(x)[0]
     rows = tf.range(n)
 
     def step(k: Any, m: Any, value: Any) -> List[Any]:
@@ -120,19 +117,6 @@ def _det(x: Any) -> Any:
 @tf_funcify.register(nlinalg.Det)
 def _det_op(op: Any, node: Any) -> Callable[..., Any]:
     return _det
-
-
-@tf.custom_gradient
-def _log_det(x: Any) -> Any:
-    """Logarithm of the absolute determinant, by QR."""
-    diagonal = tf.linalg.diag_part(tf.linalg.qr(x)[1])
-    value = tf.reduce_sum(tf.math.log(tf.abs(diagonal)))
-    return value, lambda upstream: upstream * tf.transpose(tf.linalg.inv(x))
-
-
-@tf_funcify.register(LogDet)
-def _log_det_op(op: Any, node: Any) -> Callable[..., Any]:
-    return _log_det
 
 
 @tf_funcify.register(nlinalg.Eigh)
@@ -168,37 +152,3 @@ def _svd(op: Any, node: Any) -> Callable[..., Any]:
 @tf_funcify.register(slinalg.Expm)
 def _expm(op: Any, node: Any) -> Callable[..., Any]:
     return tf.linalg.expm
-
-
-# -- PyMC3's own ------------------------------------------------------------------------------
-
-
-@tf_funcify.register(PosDefMatrix)
-def _pos_def(op: Any, node: Any) -> Callable[..., Any]:
-    def pos_def(x: Any) -> Any:
-        return tf.cast(tf.reduce_all(tf.math.is_finite(_cholesky_or_nan(x))), tf.int8)
-
-    return pos_def
-
-
-@tf_funcify.register(BatchedDiag)
-def _batched_diag(op: Any, node: Any) -> Callable[..., Any]:
-    return tf.linalg.diag
-
-
-@tf_funcify.register(BlockDiagonalMatrix)
-def _block_diagonal(op: Any, node: Any) -> Callable[..., Any]:
-    if op.sparse:
-        raise NotImplementedError(f"{op} is translated to TensorFlow for sparse=False only")
-    dtype = node.outputs[0].dtype
-
-    def block_diagonal(*blocks: Any) -> Any:
-        columns = [static_shape(block)[1] for block in blocks]
-        starts = np.cumsum([0, *columns])
-        padded = [
-            tf.pad(cast(block, dtype), [[0, 0], [start, starts[-1] - start - n]])
-            for block, start, n in zip(blocks, starts, columns)
-        ]
-        return tf.concat(padded, 0)
-
-    return block_diagonal

@@ -1,13 +1,10 @@
-"""What comes from outside Theano: TensorFlow programs, and SciPy's splines."""
+"""TensorFlow programs, as parts of another TensorFlow function."""
 
 from __future__ import annotations
 
 from typing import Any, Callable, List, Mapping, Sequence
 
-import numpy as np
 import tensorflow as tf
-from pymc3.distributions.dist_math import SplineWrapper
-from scipy.interpolate import PPoly
 
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import CONSTANT_BYTES, resident, tf_funcify
@@ -55,7 +52,7 @@ def _ensured(x: Any, spec: TensorSpec) -> Any:
 
 
 def _build(program: Program, xs: Sequence[Any], data: Mapping[int, Any]) -> List[Any]:
-    define_functions(tf.compat.v1.GraphDef.FromString(program.graph_def))
+    define_functions(program.graph())
     nodes = [spec.node for spec in program.inputs] + [feed.node for feed in program.feeds]
     feeds = [data.get(id(feed.array), feed.array) for feed in program.feeds]
 
@@ -79,37 +76,3 @@ def compile_alone(program: Program) -> None:
     shapes = [[n or 1 for n in spec.shape or ()] for spec in both.inputs]
     xs = [tf.ones(shape, spec.dtype) for shape, spec in zip(shapes, both.inputs)]
     tf.function(lambda *x: _build(both, x, {}), autograph=False, jit_compile=True)(*xs)
-
-
-@tf_funcify.register(SplineWrapper)
-def _spline(op: Any, node: Any) -> Callable[..., Any]:
-    spline = op.spline
-    knots, coefficients, order = spline._eval_args
-    inner = knots[order : len(knots) - order]
-    pieces = PPoly.from_spline((knots, coefficients, order))
-    # Between distinct knots only: the others are there for the boundary conditions.
-    starts = np.searchsorted(pieces.x, inner[:-1], side="right") - 1
-    polynomials = pieces.c[:, starts]
-    mode = {0: "extrapolate", 1: "zeros", 2: "raise", 3: "const"}.get(spline.ext, spline.ext)
-    if mode == "raise":
-        raise NotImplementedError(
-            "a spline that raises outside of its interval cannot be translated to TensorFlow. Make "
-            "it with ext='extrapolate', 'zeros' or 'const'."
-        )
-
-    def evaluate(x: Any) -> Any:
-        x = tf.convert_to_tensor(x)
-        at = tf.clip_by_value(x, inner[0], inner[-1]) if mode == "const" else x
-        flat = tf.reshape(at, [-1])
-        piece = tf.searchsorted(tf.constant(inner[1:-1], x.dtype), flat, side="right")
-        offset = flat - tf.gather(tf.constant(inner[:-1], x.dtype), piece)
-        value = tf.zeros_like(flat)
-        for row in polynomials:
-            value = value * offset + tf.gather(tf.constant(row, x.dtype), piece)
-        value = tf.reshape(value, tf.shape(x))
-        if mode == "zeros":
-            inside = tf.logical_and(x >= inner[0], x <= inner[-1])
-            value = tf.where(inside, value, tf.zeros([], x.dtype))
-        return value
-
-    return evaluate

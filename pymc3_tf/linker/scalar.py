@@ -7,8 +7,6 @@ from typing import Any, Callable, List
 
 import numpy as np
 import tensorflow as tf
-from pymc3.distributions.dist_math import I0e, I1e
-from pymc3.theanof import IdentityOp
 from theano.scalar import basic as scalar
 from theano.scalar import basic_scipy as special
 from theano.tensor.elemwise import MulWithoutZeros
@@ -72,7 +70,7 @@ def _sum_to_shape(wide: Any, like: Any) -> Any:
     return tf.reshape(tf.reduce_sum(wide, axes), tf.shape(like)) if axes else wide
 
 
-def _register(op: type, function: Callable[..., Any], safe: bool = True) -> None:
+def register_scalar(op: type, function: Callable[..., Any], safe: bool = True) -> None:
     """Translate a scalar op by a function of tensors of the output's dtype.
 
     ``safe`` says that nothing of the argument multiplies the upstream gradient.
@@ -167,7 +165,6 @@ for _op, _function in {
     scalar.Sub: math.subtract,
     scalar.Neg: math.negative,
     scalar.Identity: tf.identity,
-    IdentityOp: tf.identity,
     scalar.Sgn: math.sign,
     scalar.ScalarMaximum: _variadic(_bool_or(math.maximum, math.logical_or)),
     scalar.ScalarMinimum: _variadic(_bool_or(math.minimum, math.logical_and)),
@@ -185,7 +182,7 @@ for _op, _function in {
     scalar.Deg2Rad: lambda x: x * (np.pi / 180),
     scalar.Rad2Deg: lambda x: x * (180 / np.pi),
 }.items():
-    _register(_op, _function)
+    register_scalar(_op, _function)
 
 # What has a derivative that is infinite or no number somewhere, if only where the argument is.
 for _op, _function in {
@@ -200,8 +197,6 @@ for _op, _function in {
     ScalarSoftsign: math.softsign,
     special.Erf: math.erf,
     special.Erfc: math.erfc,
-    I0e: math.bessel_i0e,
-    I1e: math.bessel_i1e,
     special.J0: tf.math.special.bessel_j0,
     special.J1: tf.math.special.bessel_j1,
     scalar.Abs: _abs,
@@ -245,7 +240,7 @@ for _op, _function in {
     special.I0: lambda x: math.bessel_i0e(x) * math.exp(math.abs(x)),
     special.I1: lambda x: math.bessel_i1e(x) * math.exp(math.abs(x)),
 }.items():
-    _register(_op, _function, safe=False)
+    register_scalar(_op, _function, safe=False)
 
 
 @tf_funcify.register(scalar.Cast)

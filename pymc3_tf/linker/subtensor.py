@@ -20,7 +20,7 @@ from theano.tensor.subtensor import (
     get_idx_list,
 )
 
-from pymc3_tf.linker.dispatch import as_sizes, cast, is_known, static_shape, tf_funcify
+from pymc3_tf.linker.dispatch import as_sizes, cast, is_known, shape_of, tf_funcify
 
 
 def _parts(entry: Any) -> List[Any]:
@@ -124,7 +124,7 @@ def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
             k = others.index(i)
             axes = [k if k < place else k + rank]
         sizes = [1] * total
-        for axis, n in zip(axes, static_shape(local)):
+        for axis, n in zip(axes, shape_of(local)):
             sizes[axis] = n
         spread = tf.reshape(cast(local, "int64"), as_sizes(sizes, total))
         result = result + spread * cast(stride, "int64")
@@ -138,12 +138,12 @@ def _range(entry: slice, length: Any) -> Any:
 
 
 def _select(x: Any, index: Sequence[Any]) -> Any:
-    return tf.gather(tf.reshape(x, [-1]), positions(static_shape(x), index))
+    return tf.gather(tf.reshape(x, [-1]), positions(shape_of(x), index))
 
 
 def _scatter(x: Any, index: Sequence[Any], y: Any, replace: bool) -> Any:
     """Return x with the selected elements replaced or incremented."""
-    where = positions(static_shape(x), index)
+    where = positions(shape_of(x), index)
     y = tf.reshape(tf.broadcast_to(cast(y, x.dtype), _sizes(where)), [-1])
     flat = tf.reshape(x, [-1])
     where = where.reshape(-1) if is_known(where) else tf.reshape(where, [-1])
@@ -152,14 +152,14 @@ def _scatter(x: Any, index: Sequence[Any], y: Any, replace: bool) -> Any:
 
 def _sizes(where: Any) -> Any:
     """Return the shape as what TensorFlow takes as a shape."""
-    shape = static_shape(where)
+    shape = shape_of(where)
     return as_sizes(shape, len(shape)) if shape else []
 
 
 def _scatter_rows(x: Any, rows: Any, y: Any, replace: bool) -> Any:
     if not replace:
         # Not by tensor_scatter_nd_add, which TensorFlow's vectorized_map does not know.
-        return x + tf.math.unsorted_segment_sum(y, rows, static_shape(x)[0])
+        return x + tf.math.unsorted_segment_sum(y, rows, shape_of(x)[0])
     if is_known(rows) and len(np.unique(rows)) < len(rows):
         # The last of several values for one place counts.
         _, last = np.unique(rows[::-1], return_index=True)
@@ -175,12 +175,12 @@ def _subtensor(op: Any, node: Any) -> Callable[..., Any]:
         index = get_idx_list((x, *parts), op.idx_list)
         if _all_known(index):
             index = [_python(entry) for entry in index]
-            for entry, n in zip(index, static_shape(x)):
+            for entry, n in zip(index, shape_of(x)):
                 if isinstance(entry, int) and is_known(n):
                     _wrap(entry, n)
             return tf.convert_to_tensor(x)[tuple(index)]
         if len(index) == 1 and not isinstance(index[0], slice):
-            return tf.gather(x, _wrap(index[0], static_shape(x)[0]))
+            return tf.gather(x, _wrap(index[0], shape_of(x)[0]))
         return _select(x, index)
 
     return subtensor
@@ -188,7 +188,7 @@ def _subtensor(op: Any, node: Any) -> Callable[..., Any]:
 
 @tf_funcify.register(AdvancedSubtensor1)
 def _rows(op: Any, node: Any) -> Callable[..., Any]:
-    return lambda x, rows: tf.gather(x, _wrap(rows, static_shape(x)[0]))
+    return lambda x, rows: tf.gather(x, _wrap(rows, shape_of(x)[0]))
 
 
 @tf_funcify.register(AdvancedSubtensor)
@@ -209,9 +209,9 @@ def _inc_subtensor(op: Any, node: Any) -> Callable[..., Any]:
 def _inc_rows(op: Any, node: Any) -> Callable[..., Any]:
     def inc_rows(x: Any, y: Any, rows: Any) -> Any:
         x = tf.convert_to_tensor(x)
-        shape = static_shape(x)
+        shape = shape_of(x)
         rows = _bounded(_wrap(rows, shape[0]), shape[0], shape[:1])
-        sizes = [*static_shape(rows), *shape[1:]]
+        sizes = [*shape_of(rows), *shape[1:]]
         y = tf.broadcast_to(cast(y, x.dtype), as_sizes(sizes, len(sizes)))
         return _scatter_rows(x, rows, y, op.set_instead_of_inc)
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from pymc3_tf.private_tensorflow import control_flow_for_xla
 from pymc3_tf.programs.building import build
-from pymc3_tf.programs.cluster import Cluster
 from pymc3_tf.programs.libraries import libraries_of
 from pymc3_tf.programs.loops import bound_loops
 from pymc3_tf.programs.program import Program, Pullback, TensorSpec
@@ -105,11 +104,7 @@ def assemble(
     input_tensors: Sequence[str],
     outputs: Sequence[TensorSpec],
     gradients: Gradients,
-    *,
-    structure: Any = 0,
-    frozen: Sequence[TensorSpec] = (),
-    jit_compile: bool = False,
-    cluster: Optional[Cluster] = None,
+    **fields: Any,
 ) -> Program:
     """Make a program of a clean ``GraphDef``.
 
@@ -124,14 +119,8 @@ def assemble(
         placeholder.
     gradients : Gradients
         What ``add_gradients`` returned for them.
-    structure : nest of int
-        How the source nests its outputs.
-    frozen : sequence of TensorSpec
-        Variables that have become constants.
-    jit_compile : bool
-        Compile with XLA.
-    cluster : Cluster, optional
-        Where the graph lives.
+    **fields
+        Further ones of the program.
     """
     inputs = [
         dataclasses.replace(spec, node=f"input_{i}", like=None) for i, spec in enumerate(inputs)
@@ -177,11 +166,8 @@ def assemble(
         outputs=tuple(outputs),
         pullback=Pullback(tuple(cotangents), tuple(products)),
         sums=tuple(sums),
-        jit_compile=jit_compile,
-        cluster=cluster,
-        structure=structure,
-        frozen=tuple(frozen),
         libraries=libraries_of(graph_def),
+        **fields,
     )
 
 

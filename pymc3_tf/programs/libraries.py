@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pymc3_tf.exceptions import LibraryError
 from pymc3_tf.private_tensorflow import op_definition
-from pymc3_tf.programs.serialized import every_node
+from pymc3_tf.programs.serialized import GraphDef, every_node
 
 # Path of the library of each op.
 _paths: Dict[str, str] = {}
@@ -126,7 +126,7 @@ class Library(NamedTuple):
         return tuple(op for op in self.ops if op_definition(op) is None)
 
 
-def libraries_of(graph_def: Any) -> Tuple[Library, ...]:
+def libraries_of(graph_def: GraphDef) -> Tuple[Library, ...]:
     """Return the libraries that a graph needs, of those that ``load_op_library`` loaded.
 
     Parameters

@@ -6,11 +6,10 @@ import hashlib
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
+from tensorflow.compat.v1 import GraphDef, NodeDef
 
 from pymc3_tf.private_tensorflow import define_function
 
-GraphDef = tf.compat.v1.GraphDef
-NodeDef = tf.compat.v1.NodeDef
 Shape = Optional[Tuple[Optional[int], ...]]
 
 
@@ -27,14 +26,14 @@ def node_of(tensor_name: str) -> str:
     return tensor_name.lstrip("^").split(":")[0]
 
 
-def every_node(graph_def: Any) -> Iterator[Any]:
+def every_node(graph_def: GraphDef) -> Iterator[NodeDef]:
     """Yield the nodes of a graph, and those of its functions."""
     yield from graph_def.node
     for function in graph_def.library.function:
         yield from function.node_def
 
 
-def rewire(graph_def: Any, replaced: Mapping[str, str]) -> None:
+def rewire(graph_def: GraphDef, replaced: Mapping[str, str]) -> None:
     """Make every consumer of the tensors in ``replaced`` read another node instead."""
     short = {_short(name): node for name, node in replaced.items()}
     for node in graph_def.node:
@@ -49,7 +48,7 @@ def _short(tensor_name: str) -> str:
     return tensor_name[:-2] if tensor_name.endswith(":0") else tensor_name
 
 
-def prune(graph_def: Any, roots: Sequence[str], keep: Sequence[str] = ()) -> None:
+def prune(graph_def: GraphDef, roots: Sequence[str], keep: Sequence[str] = ()) -> None:
     """Delete the nodes and functions that the roots do not need."""
     nodes = {node.name: node for node in graph_def.node}
     needed = set(keep)
@@ -78,7 +77,7 @@ def prune(graph_def: Any, roots: Sequence[str], keep: Sequence[str] = ()) -> Non
     graph_def.CopyFrom(pruned)
 
 
-def name_functions(graph_def: Any) -> None:
+def name_functions(graph_def: GraphDef) -> None:
     """Give functions names that no other program has: in a process, TensorFlow wants them unique.
 
     It makes further functions of them, named after them, when it differentiates loops.
@@ -101,7 +100,7 @@ def name_functions(graph_def: Any) -> None:
                 func.name = names.get(func.name, func.name)
 
 
-def define_functions(graph_def: Any) -> None:
+def define_functions(graph_def: GraphDef) -> None:
     """Define a graph's functions for good: those that an import defines can go while they are used.
 
     For graphs that become part of a function of eager mode. The names have to be unique.
@@ -110,7 +109,7 @@ def define_functions(graph_def: Any) -> None:
         define_function(function)
 
 
-def ordered(graph_def: Any) -> List[Any]:
+def ordered(graph_def: GraphDef) -> List[NodeDef]:
     """Return the nodes of a graph without version 1 loops, each after its inputs."""
     nodes = {node.name: node for node in graph_def.node}
     order: Dict[str, Any] = {}
@@ -124,7 +123,7 @@ def ordered(graph_def: Any) -> List[Any]:
     return list(order.values())
 
 
-def called_functions(node: Any) -> List[str]:
+def called_functions(node: NodeDef) -> List[str]:
     """Names of the functions that a node may call."""
     names = [node.op]
     for attr in node.attr.values():
@@ -138,7 +137,7 @@ def called_functions(node: Any) -> List[str]:
 _DROPPED_ATTRIBUTES = ("_XlaMustCompile", "_noinline", "_class", "_output_shapes")
 
 
-def clean(graph_def: Any, keep_devices: bool = False) -> None:
+def clean(graph_def: GraphDef, keep_devices: bool = False) -> None:
     """Strip what binds a graph to one process, device or compiler."""
     if keep_devices:
         _resolve_colocation(graph_def)
@@ -151,7 +150,7 @@ def clean(graph_def: Any, keep_devices: bool = False) -> None:
             holder.attr.pop(name, None)
 
 
-def _resolve_colocation(graph_def: Any) -> None:
+def _resolve_colocation(graph_def: GraphDef) -> None:
     """Put nodes on the device of the node that they are to be with, which may be pruned."""
     nodes = {node.name: node for node in graph_def.node}
     for node in graph_def.node:
@@ -161,7 +160,7 @@ def _resolve_colocation(graph_def: Any) -> None:
                 node.device = other.device
 
 
-def lower_control_flow(graph_def: Any, lower: bool) -> None:
+def lower_control_flow(graph_def: GraphDef, lower: bool) -> None:
     """Say whether conditions and loops may be replaced by ops of version 1."""
     for node in every_node(graph_def):
         if node.op in CONTROL_FLOW:

@@ -8,7 +8,7 @@ from typing import Any, List
 import tensorflow as tf
 
 from pymc3_tf.private_tensorflow import registered_kernels
-from pymc3_tf.programs.serialized import every_node
+from pymc3_tf.programs.serialized import GraphDef, NodeDef, every_node
 
 # A forked process cannot start XLA.
 _STARTED_IN = os.getpid()
@@ -20,7 +20,7 @@ _WITHOUT_KERNEL = {
 }  # fmt: skip
 
 
-def unsupported_by_xla(graph_def: Any) -> List[str]:
+def unsupported_by_xla(graph_def: GraphDef) -> List[str]:
     """Return the ops of a graph that XLA cannot compile on a processor.
 
     It is what TensorFlow knows before it compiles: that it has no kernel for an op and its dtypes.
@@ -65,7 +65,7 @@ def _kernels(op: str) -> List[Any]:
     return [kernel for kernel in registered_kernels(op) if kernel.device_type == "XLA_CPU_JIT"]
 
 
-def _fits(kernel: Any, node: Any) -> bool:
+def _fits(kernel: Any, node: NodeDef) -> bool:
     """Whether a kernel takes the dtypes of a node. Lists of dtypes XLA takes as they come."""
     return all(
         node.attr[constraint.name].type in (0, *constraint.allowed_values.list.type)

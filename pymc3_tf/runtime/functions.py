@@ -22,6 +22,7 @@ from pymc3_tf.exceptions import CompilationError, EvaluationError, message
 from pymc3_tf.programs.building import footprint
 from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.runtime import devices, failures, forks, sessions
+from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
 # Results are remembered for points of at most so many bytes, and take so many besides their own.
 _LARGEST_POINT = 1 << 16
@@ -48,8 +49,10 @@ class Function:
         # Many draws of what cannot stand inside a loop are computed one by one.
         alone = program.has_version_1_loop or program.cluster is not None
         self._one_by_one = bool(program.stacked) and alone
-        self._one = program.of_one_draw() if program.stacked else program
-        one = self._one if self._one_by_one else program
+        # Copies: the program holds this function, and a cycle would outlive it.
+        copy = dataclasses.replace(program)
+        self._one = program.of_one_draw() if program.stacked else copy
+        one = self._one if self._one_by_one else copy
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
         # For many draws it would compile once for each number of them.
         jit_compile = program.jit_compile and not self.depth and not program.stacked
@@ -83,8 +86,6 @@ class Function:
         falls_back = any(spec.falls_back for spec in program.outputs)
         self._arguments = (falls_back, *(spec.node for spec in program.inputs))
         self._stacked = [spec.node in program.stacked for spec in program.inputs]
-        # Of a copy: the program holds this function, and a cycle would outlive it.
-        copy = dataclasses.replace(program)
         self._footprint = functools.lru_cache(1)(functools.partial(footprint, copy))
 
     def __call__(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
@@ -200,18 +201,16 @@ class Function:
 
     def _call_in_chunks(self, values: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Evaluate a program for many draws, as many at a time as there is memory for."""
-        number = next(len(v) for v, stacked in zip(values, self._stacked) if stacked)
-        shapes = tuple([v.shape[s:] for v, s in zip(values, self._stacked)])
-        size = 1 if self._one_by_one else max(1, _BATCH_BYTES // self._footprint(shapes))
-        results: List[np.ndarray] = []
-        for start in range(0, max(1, number), size):
-            chunk = slice(start, start + size)
+        number = next(len(v) for v, stacked in self._marked(values) if stacked)
+        shapes = tuple([v.shape[s:] for v, s in self._marked(values)])
+        draw_bytes = _BATCH_BYTES if self._one_by_one else self._footprint(shapes)
+
+        def evaluate(chunk: slice) -> List[Any]:
             found = self._evaluate_draws([v[chunk] if s else v for v, s in self._marked(values)])
             self.calls += 1
-            results = results or [np.empty((number, *r.shape[1:]), r.dtype) for r in found]
-            for result, rows in zip(results, found):
-                result[chunk] = rows
-        return results
+            return found
+
+        return evaluate_in_chunks(evaluate, number, draw_bytes, _BATCH_BYTES)
 
     def _evaluate_draws(self, values: Sequence[np.ndarray]) -> List[Any]:
         """Evaluate some draws, each of which gives what it would give alone."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import threading
 import weakref
-from operator import itemgetter
 from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
 
 import tensorflow as tf
-from cachetools import LRUCache
 
 from pymc3_tf.private_tensorflow import fast_callable, optimize
 from pymc3_tf.programs.building import build
@@ -87,8 +86,10 @@ class GraphSession:
         self.graph = tf.Graph()
         self.cluster = program.cluster
         self.device = program.device
-        self._results: LRUCache[Any, Any]
-        self._results = LRUCache(_REMEMBERED_BYTES, getsizeof=itemgetter(1))
+        # Not one of cachetools' caches, which would make a call of a small graph a tenth slower.
+        self._results: collections.OrderedDict[Any, Tuple[Dict[str, Any], int]]
+        self._results = collections.OrderedDict()
+        self._remembered = 0  # bytes
         self._lock = threading.Lock()
         self.run_options = tf.compat.v1.RunOptions()
         self.session = self._on_cluster() if self.cluster else self._here()
@@ -127,17 +128,19 @@ class GraphSession:
         NUTS evaluates the start of every trajectory, which was a point of the trajectory before it,
         and a Deterministic is computed once more for each draw.
         """
-        with self._lock:
-            return self._results.get(point, _NOTHING)[0]
+        return self._results.get(point, _NOTHING)[0]
 
     def remember(self, point: Any, results: Dict[str, Any], size: int) -> None:
         """Remember results of about ``size`` bytes, and forget old ones if they are too many."""
         # What the variables of a cluster hold can change at any time.
-        if self.cluster or size > self._results.maxsize:
+        if self.cluster or size > _REMEMBERED_BYTES:
             return
         with self._lock:
-            known, before = self._results.pop(point, _NOTHING)
+            known, before = self._results.get(point, _NOTHING)
             self._results[point] = {**known, **results}, before + size
+            self._remembered += size
+            while self._remembered > _REMEMBERED_BYTES:
+                self._remembered -= self._results.popitem(last=False)[1][1]
 
     def make_callable(self, graph: Graph) -> Callable[..., List[Any]]:
         """Import a graph, and return the fastest call of it."""

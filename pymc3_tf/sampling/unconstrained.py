@@ -25,11 +25,10 @@ from pymc3_tf.bridge.stacks import evaluate_draws
 from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
 from pymc3_tf.linker import Linked, link
 from pymc3_tf.model.inference_data import without_missing
+from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
 # For so many choices of what to compute, and of shapes of data, what was traced is kept.
 _PROGRAMS = 8
-# Numbers that one batch of draws may make: about 8 MB, which stay in the cache.
-_BATCH_NUMBERS = 1 << 20
 
 
 class UnconstrainedModel:
@@ -293,15 +292,10 @@ class _Batch:
         """Return the values of each output, of all positions."""
         data = [tf.constant(array) for array in self._linked.data]
 
-        def values(some: np.ndarray) -> List[np.ndarray]:
-            return [y.numpy() for y in self._many(tf.constant(some), *data)]
+        def values(chunk: slice) -> List[np.ndarray]:
+            return [y.numpy() for y in self._many(tf.constant(positions[chunk]), *data)]
 
-        first = values(positions[:1])
-        numbers = sum(y.size for y in first) + positions.shape[1]
-        step = max(_BATCH_NUMBERS // numbers, 1)
-        # Into place at once: large results should not be in memory twice.
-        results = [np.empty((len(positions), *y.shape[1:]), y.dtype) for y in first]
-        for i in range(0, len(positions), step):
-            for result, part in zip(results, values(positions[i : i + step])):
-                result[i : i + step] = part
-        return results
+        def draw_bytes(found: Sequence[np.ndarray]) -> int:
+            return positions[0].nbytes + sum(y.nbytes for y in found)
+
+        return evaluate_in_chunks(values, len(positions), draw_bytes)
