@@ -1,7 +1,7 @@
 """Runs what the documentation shows, in a process of its own that has imported nothing before.
 
 ``python documentation.py PAGE`` runs the blocks of a page in order, in one namespace; ``python
-documentation.py FILE.py`` the examples of each docstring of a module, each in a namespace of its
+documentation.py FILE.py...`` the examples of each docstring of modules, each in a namespace of its
 own. Nothing of pymc3_tf, PyMC3 or Theano may be imported here before the code that is shown.
 """
 
@@ -133,16 +133,17 @@ def run_page(page):
         assert samples.log_likelihood["y"].shape == (2, draws, 50)
 
 
-def run_docstrings(path):
+def run_docstrings(*paths):
     runner = doctest.DocTestRunner(
         optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS, verbose=False
     )
-    for name, text in examples(ROOT / path):
-        runner.run(doctest.DocTestParser().get_doctest(text, {}, name, path, 0))
+    for path in paths:
+        for name, text in examples(ROOT / path):
+            runner.run(doctest.DocTestParser().get_doctest(text, {}, name, path, 0))
     assert runner.summarize().failed == 0
 
 
 if __name__ == "__main__":
     logging.getLogger("pymc3").setLevel(logging.ERROR)
     run = run_docstrings if sys.argv[1].endswith(".py") else run_page
-    run(sys.argv[1])
+    run(*sys.argv[1:])

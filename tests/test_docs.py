@@ -23,10 +23,10 @@ MODULES = sorted(
 )
 
 
-def run_alone(name):
-    """Run a page or the docstrings of a module where Theano is not imported yet, nor mended."""
+def run_alone(*names):
+    """Run a page or the docstrings of modules where Theano is not imported yet, nor mended."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "documentation.py"), name],
+        [sys.executable, str(ROOT / "tests" / "documentation.py"), *names],
         env={**os.environ, "THEANO_FLAGS": "cxx=", "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,12 +39,11 @@ def test_python_blocks_run(page):
     run_alone(page)
 
 
+def test_docstrings_run_in_a_process_that_has_imported_nothing_before():
+    run_alone(*MODULES)
+
+
 # The first docstring that imports one of the libraries decides for the process.
-@pytest.mark.parametrize("module", MODULES)
-def test_docstrings_run(module):
-    run_alone(module)
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings_import_this_package_first(module):
     for name, text in examples(ROOT / module):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from source_densities import (
     DENSITIES,
-    assert_same_numbers_when_pickled,
+    assert_same_numbers,
     graph_with_a_variable,
     model_of,
     named,
@@ -157,4 +157,4 @@ def saved_model_in_a_session(d, p, q, tmp_path):
 @pytest.mark.parametrize("name", ROWS)
 def test_density_in_a_graph_has_the_numbers_of_eager_tensorflow(name, density, tmp_path):
     model = model_of(density, ROWS[name], tmp_path)
-    assert_same_numbers_when_pickled(model, density)
+    assert_same_numbers(model, density)

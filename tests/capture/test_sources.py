@@ -10,7 +10,7 @@ from source_densities import (
     COVARIANCE,
     DENSITIES,
     POINTS,
-    assert_same_numbers_when_pickled,
+    assert_same_numbers,
     gaussian_process,
     graph_with_a_variable,
     line,
@@ -312,4 +312,4 @@ def test_density_by_a_function_has_the_numbers_of_eager_tensorflow(name, density
     if not second:
         with pytest.raises(NotImplementedError, match="no second derivatives through"):
             results(model)
-    assert_same_numbers_when_pickled(model, density, second)
+    assert_same_numbers(model, density, second)

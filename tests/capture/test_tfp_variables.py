@@ -1,8 +1,5 @@
 """Variables by distributions of TensorFlow Probability: transforms, parts, draws, errors."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pymc3 as pm
 import pytest
@@ -217,8 +214,3 @@ def test_distribution_without_a_sampler_has_a_density_but_no_draws():
     np.testing.assert_allclose(model.logp({"x": 0.3}), stats.norm(1, 1).logpdf(0.3))
     with pytest.raises(ValueError, match=r"no sampler \(random could.*no draws.*random=lambda"):
         pm.sample_prior_predictive(3, model=model)
-
-
-def test_tensorflow_probability_is_not_imported_with_pymc3_tf():
-    code = "import sys, pymc3_tf; assert 'tensorflow_probability' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -115,9 +115,10 @@ def test_incomplete_beta_of_pymc3_is_translated():
     with theano.config.change_flags(compute_test_value="off"):
         a, b, x = tt.dscalars("abx")
         linked = link([incomplete_beta(a, b, x)], [a, b, x])
-    for point in [(2.0, 3.0, 0.4), (0.5, 0.7, 0.9), (20.0, 3.0, 0.2)]:
-        for jit in (None, True):
-            got = tf.function(linked, jit_compile=jit)(*map(np.float64, point))[0]
+    for jit in (None, True):
+        compiled = tf.function(linked, jit_compile=jit)
+        for point in [(2.0, 3.0, 0.4), (0.5, 0.7, 0.9), (20.0, 3.0, 0.2)]:
+            got = compiled(*(tf.constant(x, tf.float64) for x in point))[0]
             np.testing.assert_allclose(got, scipy.special.betainc(*point), rtol=1e-10)
 
 

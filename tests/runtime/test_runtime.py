@@ -341,10 +341,11 @@ def test_float32_models():
 def test_importing_leaves_the_settings_of_others_alone():
     result = run(
         """
-        import logging, tensorflow as tf
+        import logging, sys, tensorflow as tf
         before = (logging.getLogger().level, logging.getLogger("tensorflow").level,
                   logging.getLogger("pymc3").level, tf.executing_eagerly())
         import pymc3_tf, theano, pymc3
+        assert "tensorflow_probability" not in sys.modules
         assert theano.config.floatX == "float64"
         assert theano.config.compute_test_value == "off"
         after = (logging.getLogger().level, logging.getLogger("tensorflow").level,
