@@ -273,8 +273,8 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
     arguments, gradients = traced["arguments"], traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
     clean(graph_def)
-    labels = [spec.label for spec in specs]
-    roots = _prune_and_check(graph_def, gradients, arguments, inputs, labels, how)
+    shown = [spec.label for spec in specs]
+    roots = _prune_and_check(graph_def, gradients, arguments, inputs, shown, how)
     known = [*concrete.graph.variables, *(v for v in variables if v is not None)]
     with size_checked(name):
         values, frozen = captured_values(graph_def, concrete.graph.captures, known)
