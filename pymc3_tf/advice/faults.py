@@ -24,14 +24,14 @@ from pymc3_tf.advice.counterparts import function_text, method_text
 OWN_FAULTS = (LookupError, ArithmeticError, NameError, ImportError, OSError, MemoryError,
               RecursionError)  # fmt: skip
 
-_LIBRARIES = {
+LIBRARIES = {
     "numpy": "NumPy", "scipy": "SciPy", "math": "Python's math module", "cmath": "Python",
     "theano": "Theano", "pymc3": "PyMC3", "pandas": "pandas", "xarray": "xarray",
     "statistics": "Python", "numba": "Numba", "jax": "JAX", "torch": "PyTorch",
     "astropy": "Astropy", "sklearn": "scikit-learn", "statsmodels": "statsmodels",
     "autograd": "autograd",
 }  # fmt: skip
-_TENSORFLOW = {"tensorflow", "tensorflow_probability", "keras", "tf_keras", "pymc3_tf"}
+TENSORFLOW = {"tensorflow", "tensorflow_probability", "keras", "tf_keras", "pymc3_tf"}
 # By name: capturing knows nothing of Theano.
 _VARIABLE = ("theano.graph.basic", "Variable")
 _GENERATED = "__autograph_generated_file"
@@ -83,7 +83,7 @@ def _is_users(frame: types.FrameType) -> bool:
     if _GENERATED in file:
         return True
     root = _root(frame.f_globals.get("__name__"))
-    if root in _TENSORFLOW or root in _LIBRARIES or file.startswith("<frozen"):
+    if root in TENSORFLOW or root in LIBRARIES or file.startswith("<frozen"):
         return False
     return not file.startswith(sysconfig.get_path("stdlib")) or "site-packages" in file
 
@@ -264,12 +264,12 @@ def _variable_in(x: Any) -> Any:
 
 def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> str:
     """Return what to write for functions of other libraries, if the failure is theirs."""
-    theirs = [(text, x) for text, x in found if _root(_module_of(x)) in _LIBRARIES]
+    theirs = [(text, x) for text, x in found if _root(_module_of(x)) in LIBRARIES]
     functions = [(text, x) for text, x in theirs if callable(x)]
     if place.exact and functions and _is_call_of(place.text, functions[0][0]):
         return _functions_text(functions[:1])
     refused = re.search("convert a symbolic|must be real number", error)
-    if place.called not in _LIBRARIES and not refused:
+    if place.called not in LIBRARIES and not refused:
         return ""
     if functions:
         with_tensors = [(text, x) for text, x in functions if _gets_tensor(place, text)]
@@ -284,7 +284,7 @@ def _on_library(place: Place, found: Sequence[Tuple[str, Any]], error: str) -> s
     if kind and kind != "numpy":
         text = theirs[0][0]
         return (
-            f"{text!r} is an object of {_LIBRARIES[kind]}, and does not go with tensors. Make an "
+            f"{text!r} is an object of {LIBRARIES[kind]}, and does not go with tensors. Make an "
             f"array of it, np.asarray({text}, float), and put that into feed_dict, or write "
             f"tf.constant(np.asarray({text}, float))."
         )
@@ -311,7 +311,7 @@ def _gets_tensor(place: Place, function: str) -> bool:
 def _functions_text(functions: Sequence[Tuple[str, Any]]) -> str:
     texts = []
     for text, x in dict(functions).items():
-        library = _LIBRARIES[_root(_module_of(x))]
+        library = LIBRARIES[_root(_module_of(x))]
         texts.append(
             f"{text} is of {library}, and a tensor has no numbers here. {_instead(text, x)}"
         )

@@ -6,6 +6,8 @@ Nothing here knows of Theano or PyMC3.
 
 from __future__ import annotations
 
+import dataclasses
+import weakref
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -13,6 +15,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from pymc3_tf.advice.faults import OWN_FAULTS, advice_on, place_of, result_text, said
+from pymc3_tf.advice.origins import Origins
 from pymc3_tf.capture.freezing import (
     SCOPE,
     VARIABLE_OPS,
@@ -203,7 +206,7 @@ def _capture_tensors(
     with size_checked(name):
         graph_def = freeze(graph_def, values, roots, name)
     _check_compilation(graph_def, how)
-    return assemble(
+    program = assemble(
         graph_def,
         specs,
         arguments,
@@ -213,6 +216,7 @@ def _capture_tensors(
         frozen=_frozen(values, arguments),
         jit_compile=how.jit_compile,
     )
+    return dataclasses.replace(program, origins=Origins(weakref.ref(graph)))
 
 
 def _cluster(graph: tf.Graph, how: _How) -> Optional[Cluster]:
@@ -373,7 +377,11 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         return outputs
 
     signature = [tf.TensorSpec(i.shape, i.dtype) for i, v in zip(inputs, variables) if v is None]
-    concrete = tf.function(build, autograph=False).get_concrete_function(*signature)
+
+    def concrete_function() -> Any:
+        return tf.function(build, autograph=False).get_concrete_function(*signature)
+
+    concrete = concrete_function()
     # The names inside; what the trace returns are copies of them.
     arguments, gradients = traced["arguments"], traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
@@ -389,7 +397,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
         graph_def = freeze(graph_def, values, roots, name)
     _check_compilation(graph_def, how)
-    return assemble(
+    program = assemble(
         graph_def,
         specs,
         arguments,
@@ -399,6 +407,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         frozen=_frozen(values, arguments, labels),
         jit_compile=how.jit_compile,
     )
+    return dataclasses.replace(program, origins=Origins(lambda: concrete_function().graph))
 
 
 # -- checks -----------------------------------------------------------------------------------

@@ -176,6 +176,9 @@ class Program:
         Variables that have become constants.
     libraries : tuple of Library
         Where its custom ops come from. A process that unpickles the program loads them.
+    origins : object, optional
+        Whose ``of(node)`` says in which line of the user's code a node was made. It stays in its
+        process, and decides no numbers.
     """
 
     graph_def: bytes
@@ -191,6 +194,7 @@ class Program:
     structure: Any = 0
     frozen: Tuple[TensorSpec, ...] = ()
     libraries: Tuple[Library, ...] = ()
+    origins: Any = None
 
     @cached_property
     def graph_key(self) -> str:
@@ -217,7 +221,8 @@ class Program:
 
     def __getstate__(self) -> Dict[str, Any]:
         # Cached properties stay behind: they are cheap, and the runtime belongs to a process.
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**state, "origins": None}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
