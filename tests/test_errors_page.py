@@ -55,11 +55,8 @@ def test_examples_keep_start_up_lines_out(path):
 LIBRARIES = ("pymc3_tf", "pymc3", "tensorflow")
 
 
-@pytest.mark.parametrize("level", [None, "0"])
-def test_the_user_decides_about_start_up_lines(level):
+def test_an_example_starts_in_silence():
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    if level:
-        environment["TF_CPP_MIN_LOG_LEVEL"] = level
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -67,5 +64,6 @@ def test_the_user_decides_about_start_up_lines(level):
         [sys.executable, str(EXAMPLES / "cluster_worker.py"), "0", address],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, timeout=120,
     )  # fmt: skip
-    assert done.stdout.startswith("grpc://")
-    assert bool(re.search(r"(?m)^.*: [IWE] ", done.stderr)) == bool(level), done.stderr
+    assert done.stdout.startswith("grpc://") and not re.search(r": [IWE] ", done.stderr), (
+        done.stderr
+    )

@@ -40,13 +40,16 @@ class Origins:
             Its name in the frozen graph, as `plain` returns it. A node of a function that was
             inlined, or of a loop, has the line of the call.
         """
-        graph, name = self._graph(), node
+        graph, name, inside = self._graph(), node, ""
         while name and graph is not None:
             try:
-                # Not kept: to TensorFlow, a traceback is a pointer into the graph.
-                return _line(graph.get_operation_by_name(name).traceback)
+                op = graph.get_operation_by_name(name)
             except KeyError:
-                name = name.rpartition("/")[0]
+                name, _, last = name.rpartition("/")
+                inside = f"{last}/{inside}".rstrip("/")
+                continue
+            # Not kept: to TensorFlow, a traceback is a pointer into the graph.
+            return _of_called(graph, op, inside) or _line(op.traceback)
         return ""
 
 
@@ -65,8 +68,23 @@ def plain(node: str) -> str:
     return found.group(1) if found else name
 
 
+def _of_called(graph: Any, op: Any, inside: str) -> str:
+    """Return the line of a node of the function that an op calls; empty if it is not known."""
+    if not inside or "PartitionedCall" not in op.type:
+        return ""
+    try:
+        # Its Python object, which TensorFlow keeps with the graph.
+        called = graph._get_function(op.get_attr("f").name).graph
+    except AttributeError:
+        return ""
+    return Origins(lambda: called).of(inside)
+
+
 def _line(trace: Any) -> str:
     frames = [(frame.filename, frame.lineno, frame.name) for frame in trace]
+    # Of a function, what is inside of it: not who asked for it to be traced.
+    ours = [i for i, (file, *_) in enumerate(frames) if file.startswith(_PACKAGE)]
+    frames = frames[ours[-1] + 1 :] if ours else frames
     users = [frame for frame in frames if _is_users(frame[0])]
     # Installed packages are the user's own code only if nothing else is.
     scripts = [frame for frame in users if "site-packages" not in frame[0]]

@@ -8,7 +8,8 @@ import numpy as np
 import pymc3 as pm
 from theano.graph.basic import Variable
 
-from pymc3_tf.checking import stages
+from pymc3_tf.checking import stages, uses
+from pymc3_tf.checking.checked import Checked, Failed, Found, Skipped, first_line
 from pymc3_tf.checking.report import Report, Stage
 from pymc3_tf.checking.subjects import Subject
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, GradientError
@@ -16,16 +17,16 @@ from pymc3_tf.runtime import failures, forks
 from pymc3_tf.sampling.sample import outside_of_graphs
 
 # Each stage, and those without which it means nothing.
-_STAGES: List[Tuple[str, Callable[..., stages.Found], Tuple[str, ...]]] = [
+_STAGES: List[Tuple[str, Callable[..., Found], Tuple[str, ...]]] = [
     ("captured", stages.captured, ()),
     ("shapes", stages.shapes, ("captured",)),
     ("value", stages.value, ("captured", "shapes")),
     ("gradient", stages.gradient, ("captured", "shapes", "value")),
     ("prior draws", stages.prior, ("captured", "shapes")),
-    ("pointwise", stages.pointwise, ("captured", "shapes", "value")),
-    ("log likelihood", stages.log_likelihood, ("captured", "shapes", "value")),
-    ("XLA", stages.xla, ("captured", "shapes", "value")),
-    ("time", stages.timed, ("captured", "shapes", "value")),
+    ("pointwise", uses.pointwise, ("captured", "shapes", "value")),
+    ("log likelihood", uses.log_likelihood, ("captured", "shapes", "value")),
+    ("XLA", uses.xla, ("captured", "shapes", "value")),
+    ("time", uses.timed, ("captured", "shapes", "value")),
 ]
 
 
@@ -111,7 +112,7 @@ def check(model_or_density: Any, *, show: bool = True, seconds: float = 1.0) -> 
 
 def _prepared(
     given: Any, seconds: float, add: Callable[[Stage], None]
-) -> Tuple[str, Optional[stages.Checked]]:
+) -> Tuple[str, Optional[Checked]]:
     """Return what is to be checked, and its name; None after an error that is a stage."""
     declared = given
     if callable(given) and not isinstance(given, (Variable, pm.Model)):
@@ -122,9 +123,9 @@ def _prepared(
             return "the declaration", None
     subject = Subject(declared)
     try:
-        return subject.name, stages.Checked(subject, seconds)
+        return subject.name, Checked(subject, seconds)
     except Exception as error:  # of Theano, which computes what the programs are applied to
-        text = f"their inputs cannot be computed at the test point: {stages.first_line(error)}"
+        text = f"their inputs cannot be computed at the test point: {first_line(error)}"
         add(Stage("captured", "passed", ", ".join(part.name for part in subject.parts)))
         add(Stage("shapes", "failed", text))
         return subject.name, None
@@ -132,9 +133,9 @@ def _prepared(
 
 def _run(
     name: str,
-    run: Callable[..., stages.Found],
+    run: Callable[..., Found],
     needed: Tuple[str, ...],
-    checked: Optional[stages.Checked],
+    checked: Optional[Checked],
     before: List[Stage],
 ) -> Stage:
     failed = [s.name for s in before if s.outcome == "failed" and s.name in needed]
@@ -143,12 +144,12 @@ def _run(
         return Stage(name, "skipped", f"because {first[0]!r} failed")
     try:
         text, numbers = run(checked)
-    except stages.Skipped as skip:
+    except Skipped as skip:
         return Stage(name, "skipped", str(skip))
-    except stages.Failed as fail:
+    except Failed as fail:
         return Stage(name, "failed", str(fail))
     except Exception as error:  # a check says what is wrong, whatever that is
-        return Stage(name, "failed", f"{type(error).__name__}: {stages.first_line(error)}")
+        return Stage(name, "failed", f"{type(error).__name__}: {first_line(error)}")
     return Stage(name, "passed", text, dict(numbers))
 
 
@@ -209,5 +210,5 @@ def verify_grad(density: Any, point: Optional[Mapping[str, Any]] = None) -> Dict
                 for applied in subject.applied(subject.point(point))
                 for label, found in stages.gradient_errors(applied)
             }
-        except stages.Failed as wrong:
+        except Failed as wrong:
             raise GradientError(f"{wrong}.") from None

@@ -1,69 +1,35 @@
-"""The stages of a check. Each looks at one thing, and says what it found or why it fails."""
+"""The first stages of a check: what TensorFlow computes, and whether its numbers are right.
+
+Each looks at one thing, and says what it found or why it fails.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from pymc3.distributions.transforms import TransformedDistribution
 from pymc3.util import get_untransformed_name, is_transformed_name
 
-from pymc3_tf.bridge.stacks import evaluate_draws
-from pymc3_tf.checking import timing
-from pymc3_tf.checking.subjects import Applied, Part, Subject
-from pymc3_tf.exceptions import message
+from pymc3_tf.checking.checked import (
+    Checked,
+    Failed,
+    Found,
+    Skipped,
+    at_node,
+    first_line,
+    is_density,
+)
+from pymc3_tf.checking.subjects import Applied, Part
+from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.gradients import comparison
-from pymc3_tf.model.density import TFDensity
 from pymc3_tf.model.diagnosis import Point, evaluator, explain
 from pymc3_tf.runtime import failures, functions, suspects
-from pymc3_tf.sampling.culprits import why_not_compiled
-from pymc3_tf.sampling.unconstrained import require_continuous
 
 DRAWS = 100
-# Of the log density of XLA and that of PyMC3: float32, and sums in another order.
-_SAME = 1e-4
-
-
-class Found(NamedTuple):
-    """What a stage that did not fail has to say."""
-
-    text: str
-    numbers: Dict[str, Any] = {}
-
-
-class Failed(Exception):
-    """A stage failed. The text says where and why."""
-
-
-class Skipped(Exception):
-    """A stage means nothing here. The text says why."""
-
-
-class Checked:
-    """What is checked, and what one stage leaves for those after it."""
-
-    def __init__(self, subject: Subject, seconds: float) -> None:
-        self.subject = subject
-        self.seconds = seconds
-        self.point: Point = subject.point()
-        self.applied: List[Applied] = subject.applied(self.point)
-        self.compiled: Optional[timing.Compiled] = None
-
-    def require_tensorflow(self) -> None:
-        """Skip a stage for a model without TensorFlow."""
-        if not self.applied:
-            raise Skipped("nothing here is computed by TensorFlow")
-
-    @property
-    def model(self) -> pm.Model:
-        """The model, for stages that need one."""
-        if self.subject.model is None:
-            raise Skipped("it is not in a model")
-        return self.subject.model
 
 
 def captured(checked: Checked) -> Found:
@@ -91,8 +57,11 @@ def shapes(checked: Checked) -> Found:
         try:
             results = functions.function(program)(values)
         except Exception as error:  # whatever TensorFlow, or the check of shapes, raises
+            if isinstance(error, EvaluationError) and _is_of_values(str(error)):
+                lines.append(f"{name}: not known, because it fails at the test point")
+                continue
             text = f"{name}: {first_line(error)}"
-            raise Failed(_at(text, suspects.of_error(program, error))) from error
+            raise Failed(at_node(text, suspects.of_error(program, error))) from error
         made = [(s.label, y) for s, y in zip(program.outputs, results)]
         given = [(s.label, x) for s, x in zip(program.inputs, values)]
         density = _density_of(checked, name)
@@ -106,19 +75,16 @@ def shapes(checked: Checked) -> Found:
     return Found("\n".join(lines))
 
 
+def _is_of_values(text: str) -> bool:
+    return "not a number" in text or failures.is_of_values(text)
+
+
 def _density_of(checked: Checked, name: str) -> Any:
     """Return the variable of a name if its log density is a TFDensity's; None otherwise."""
     for part in checked.subject.parts:
-        if part.name == name and _is_density(part.variable):
+        if part.name == name and is_density(part.variable):
             return part.variable
     return None
-
-
-def _is_density(variable: Any) -> bool:
-    distribution = getattr(variable, "distribution", None)
-    if isinstance(distribution, TransformedDistribution):
-        distribution = distribution.dist
-    return isinstance(distribution, TFDensity)
 
 
 def _typed(arrays: List[Tuple[str, np.ndarray]]) -> str:
@@ -129,6 +95,8 @@ def value(checked: Checked) -> Found:
     """Evaluate all at the test point."""
     parts = checked.subject.parts
     numbers, bad = {}, []
+    for applied in checked.applied:
+        _require_evaluation(applied)
     for part, found in zip(parts, _values(parts, checked.point)):
         numbers[part.name] = float(np.sum(found))
         if not np.isfinite(found).all():
@@ -140,8 +108,18 @@ def value(checked: Checked) -> Found:
         if not np.isfinite(total) and not bad:
             raise Failed(explain(model, model.test_point) or f"the log density is {total}")
     if bad:
-        raise Failed(_not_finite(checked, bad[0], checked.applied, numbers[bad[0].name]))
+        raise Failed(_not_finite(checked, bad[0], checked.applied))
     return Found(", ".join(f"{name} {number:.6g}" for name, number in numbers.items()), numbers)
+
+
+def _require_evaluation(applied: Applied) -> None:
+    """Evaluate a program, which may be declared to raise an error where it fails."""
+    name, program, values, _ = applied
+    try:
+        functions.function(program)(values)
+    except EvaluationError as error:
+        suspect = suspects.of_error(program, error) or _suspect(applied)
+        raise Failed(at_node(f"{name}: {first_line(error)}", suspect)) from error
 
 
 def _values(parts: List[Part], point: Point) -> List[np.ndarray]:
@@ -149,14 +127,15 @@ def _values(parts: List[Part], point: Point) -> List[np.ndarray]:
 
 
 def _not_finite(
-    checked: Checked, part: Part, applied: List[Applied], number: float, at: Any = None
+    checked: Checked, part: Part, applied: List[Applied], at: Any = None, gradient: bool = False
 ) -> str:
-    """Say which node makes a number that is not finite."""
+    """Say which node makes a number, or a gradient, that is not finite."""
     model, text = checked.subject.model, ""
     if model is not None:
         text = explain(model, at or model.test_point, [part.variable.name])
-    suspect = next(filter(None, (_suspect(a) for a in applied if a.name == part.name)), None)
-    return _at(text or f"{part.name} is {number:.6g}", suspect)
+    own = (_suspect(a, gradient) for a in applied if a.name == part.name)
+    what = "the gradient of " if gradient else ""
+    return at_node(text or f"{what}{part.name} is not finite", next(filter(None, own), None))
 
 
 def _suspect(applied: Applied, gradient: bool = False) -> Optional[suspects.Suspect]:
@@ -210,7 +189,7 @@ def gradient_errors(applied: Applied) -> List[Tuple[str, comparison.Comparison]]
         if np.isfinite(found.gradient) or np.isnan(found.error):
             continue
         text = f"the gradient of {name} by {label!r} is not finite, and central differences give "
-        raise Failed(_at(f"{text}{found.difference:.6g}", _suspect(applied, gradient=True)))
+        raise Failed(at_node(f"{text}{found.difference:.6g}", _suspect(applied, gradient=True)))
     for found in compared:
         if found.is_wrong:
             raise Failed(_wrong_gradient(applied, found))
@@ -228,7 +207,7 @@ def _wrong_gradient(applied: Applied, found: comparison.Comparison) -> str:
         f"error of {found.error:.1e}"
     )
     gap = comparison.suspect(program, found.i)
-    return _at(text, gap and suspects.suspect(program, gap.op, gap.node))
+    return at_node(text, gap and suspects.suspect(program, gap.op, gap.node))
 
 
 def prior(checked: Checked) -> Found:
@@ -243,27 +222,24 @@ def prior(checked: Checked) -> Found:
     evaluate = evaluator(model.vars, [*sums, *(g for group in gradients for g in group)])
     for number, at in enumerate(points):
         inputs = [at[v.name] for v in model.vars]
-        point = Point(model.vars, inputs)
+        where = f"at draw {number + 1} of {len(points)} from the prior: "
         failures.take()
-        values = evaluate(*inputs)
+        try:
+            values = evaluate(*inputs)
+        except EvaluationError as error:
+            for applied in checked.subject.applied(Point(model.vars, inputs)):
+                _require_evaluation(applied)
+            raise Failed(where + first_line(error)) from error
         failed = failures.take()
-        applied = checked.subject.applied(point) if failed or not _finite(values) else []
         for k, part in enumerate(parts):
             slopes = values[len(parts) + k * len(model.vars) :][: len(model.vars)]
-            own = [a for a in applied if a.name == part.name]
-            if np.isnan(values[k]) or (failed and np.isinf(values[k])):
-                text = _not_finite(checked, part, own, float(values[k]), at)
-                raise Failed(f"at draw {number + 1} of {len(points)} from the prior: {text}")
-            if np.isinf(values[k]):
+            bad = np.isnan(values[k]) or (failed and np.isinf(values[k]))
+            if np.isinf(values[k]) and not bad:
                 infinite.append(part.name)
-            elif not _finite(slopes):
-                suspect = next(filter(None, (_suspect(a, gradient=True) for a in own)), None)
-                text = explain(model, at, [part.variable.name]) or (
-                    f"the gradient of {part.name!r} is not finite"
-                )
-                raise Failed(
-                    _at(f"at draw {number + 1} of {len(points)} from the prior: {text}", suspect)
-                )
+            elif bad or not _finite(slopes):
+                there = checked.subject.applied(Point(model.vars, inputs))
+                text = _not_finite(checked, part, there, at, gradient=not bad)
+                raise Failed(where + text)
     if infinite:
         names = ", ".join(sorted(set(infinite)))
         text = f"{len(infinite)} of {len(points)} draws have density zero ({names}): right where"
@@ -288,165 +264,11 @@ def _prior_draws(model: pm.Model) -> List[Dict[str, np.ndarray]]:
         raise Skipped(f"the priors have no draws: {first_line(error)}") from error
     finally:
         np.random.set_state(state)
+    for v in model.vars:
+        shape = (DRAWS, *np.shape(model.test_point[v.name]))
+        if np.size(drawn[v.name]) != np.prod(shape):
+            raise Skipped(f"PyMC3 draws {v.name!r} with another shape than it has")
+        drawn[v.name] = np.reshape(drawn[v.name], shape)
     return [
         {v.name: np.asarray(drawn[v.name][i], v.dtype) for v in model.vars} for i in range(DRAWS)
     ]
-
-
-def pointwise(checked: Checked) -> Found:
-    """Compare the sum of the pointwise log density with the joint one."""
-    lines, numbers = [], {}
-    for part in checked.subject.parts:
-        variable = part.variable
-        if not _is_density(variable):
-            continue
-        each, joint = checked.point.values([variable.logp_elemwiset, variable.logp_sum_unscaledt])
-        total = float(np.sum(each))
-        numbers[part.name] = total - float(joint)
-        if not np.isclose(total, joint, rtol=1e-6 if each.dtype == "float64" else 1e-3):
-            raise Failed(
-                f"{part.name}: the pointwise log density sums to {total:.8g}, and the joint one is "
-                f"{float(joint):.8g}"
-            )
-        size = np.size(variable.tag.test_value)
-        if each.size > 1 and _is_repeated(variable, checked, each):
-            raise Failed(
-                f"{part.name}: each of the {each.size} numbers of logp depends on all of the data "
-                "in the same way. If it is the joint log density, it is counted once for each: "
-                "return tf.reduce_sum(...) of one copy, a scalar"
-            )
-        lines.append(
-            f"{part.name}: {each.size} numbers, which sum to the joint log density"
-            if each.size > 1 or size == 1
-            else f"{part.name}: joint, one number for {size} values"
-        )
-    if not lines:
-        raise Skipped("there is no TFDensity")
-    return Found("\n".join(lines), numbers)
-
-
-def _is_repeated(variable: Any, checked: Checked, each: np.ndarray) -> bool:
-    """Whether all numbers change alike where one value changes."""
-    density = variable.distribution
-    if not isinstance(density, TFDensity):
-        return False
-    data = np.asarray(variable.tag.test_value)
-    if density.value is None or data.dtype.kind != "f" or data.size < 2 or np.ma.is_masked(data):
-        return False
-    with theano.config.change_flags(compute_test_value="off"):
-        value = tt.TensorType(data.dtype, [False] * data.ndim)("value")
-        logp = density.logp(value)
-        other = data.copy()
-        other.flat[0] += 1e-3 * (np.std(data) or 1.0)
-        inputs = [value, *checked.subject.inputs]
-        known = checked.point.values(checked.subject.inputs)
-    found = Point(inputs, [other, *known]).value(logp)
-    change = found - each
-    return bool(np.all(change != 0) and np.allclose(change, change.flat[0], rtol=1e-3))
-
-
-def log_likelihood(checked: Checked) -> Found:
-    """Compute the log likelihood of a draw, and compare its shape with dims and coords."""
-    model = checked.model
-    observed = [p for p in checked.subject.parts if p.variable in model.observed_RVs]
-    if not observed:
-        raise Skipped("nothing that TensorFlow computes is observed")
-    lines = []
-    point = dict(zip(model.vars, checked.point.values(model.vars)))
-    for part in observed:
-        logp = part.variable.logp_elemwiset
-        draws = {x: np.asarray(value)[None] for x, value in point.items()}
-        (array,) = evaluate_draws([logp], draws, 1)
-        shape, dims = array.shape[1:], model.RV_dims.get(part.name)
-        data = np.shape(part.variable.tag.test_value)
-        for name, length in zip(dims or (), data):
-            coords = model.coords.get(name)
-            if coords is not None and len(coords) != length:
-                raise Failed(
-                    f"{part.name} has {length} values along {name!r}, and coords has {len(coords)} "
-                    f"for it: pm.Model(coords={{{name!r}: ...}}) needs one for each value"
-                )
-        if dims and len(dims) != len(data):
-            raise Failed(f"{part.name} has dims {dims}, and the shape {data}: give a name for each")
-        named = f", dims {', '.join(map(str, dims))}" if dims else ""
-        kind = "" if shape else ": joint, so that LOO has one point only"
-        lines.append(f"{part.name}: shape {shape}{named}{kind}")
-    return Found("\n".join(lines))
-
-
-def xla(checked: Checked) -> Found:
-    """Compile, and compare with what PyMC3 computes."""
-    for name, program, _, _ in checked.applied:
-        if program.cluster:
-            raise Skipped(f"{name!r} lives on a cluster, where XLA does not compile")
-    subject = checked.subject
-    if not subject.is_model:
-        for name, program, _, _ in checked.applied:
-            _require_compiled(name, program)
-        return Found("compiles")
-    model = checked.model
-    if not model.vars:
-        raise Skipped("the model has no free variables")
-    try:
-        require_continuous(model)
-    except ValueError as error:
-        raise Skipped(str(error)) from error
-    try:
-        compiled = timing.Compiled(model)
-        found = compiled()
-    except Exception as error:  # of TensorFlow, and of what has no translation to it
-        for name, program, _, _ in checked.applied:
-            _require_compiled(name, program)
-        raise Failed(f"XLA cannot compile the model: {first_line(error)}") from error
-    checked.compiled = compiled
-    function = model.logp_dlogp_function()
-    function.set_extra_values({})
-    expected, slopes = function(function.dict_to_array(model.test_point))
-    for what, ours, theirs in (
-        ("log density", found["value"], expected),
-        ("gradient", found["gradient"], slopes),
-    ):
-        if not np.allclose(ours, theirs, rtol=_SAME, atol=_SAME * np.max(np.abs(theirs))):
-            raise Failed(f"the {what} of XLA is {ours}, and that of PyMC3 is {theirs}")
-    return Found("compiles, and gives the same log density and gradient", found)
-
-
-def _require_compiled(name: str, program: Any) -> None:
-    unsupported = program.unsupported_by_xla()
-    reason = why_not_compiled(program)
-    if not reason:
-        return
-    nodes = [node for node in program.graph_without_gradients().node if node.op in unsupported]
-    suspect = suspects.suspect(program, nodes[0].op, nodes[0].name) if nodes else None
-    text = f"XLA cannot compile {name}: {reason.rstrip('.')}. pm.sample() does not need it"
-    raise Failed(_at(text, suspect))
-
-
-def timed(checked: Checked) -> Found:
-    """Measure a gradient: bare, through Theano, and in the samplers."""
-    checked.require_tensorflow()
-    share = checked.seconds / 4
-    numbers = {
-        "TensorFlow alone": timing.bare_seconds(checked.applied, share),
-        "through the op": timing.bridge_seconds(checked.applied, share),
-    }
-    model = checked.subject.model
-    if checked.subject.is_model and model is not None and model.vars:
-        if len(model.cont_vars) == len(model.vars):
-            numbers["model in Theano"] = timing.theano_seconds(model, share)
-            numbers["step of pm.sample"] = timing.nuts_seconds(model, share)
-        if checked.compiled is not None:
-            numbers["gradient in pymc3_tf.sample"] = checked.compiled.seconds(share)
-    text = ", ".join(f"{name} {timing.duration(t)}" for name, t in numbers.items())
-    return Found(text, numbers)
-
-
-def _at(text: str, suspect: Optional[suspects.Suspect]) -> str:
-    return f"{text.rstrip('.')}. It comes from {suspect}" if suspect else text.rstrip(".")
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says in one line."""
-    if isinstance(error, tf.errors.OpError):
-        return message(error)  # type: ignore[arg-type]
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
