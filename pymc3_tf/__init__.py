@@ -14,6 +14,8 @@ from pymc3_tf import exceptions, patches
 from pymc3_tf._version import __version__
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.capture.saved_model import load
+from pymc3_tf.checking.check import check, verify_grad
+from pymc3_tf.checking.timing import profile
 from pymc3_tf.model.density import TFDensity
 from pymc3_tf.model.posterior import evaluate
 from pymc3_tf.programs.libraries import load_op_library
@@ -23,11 +25,14 @@ __all__ = [
     "TFDensity",
     "TensorFlowOp",
     "__version__",
+    "check",
     "evaluate",
     "exceptions",
     "load",
     "load_op_library",
+    "profile",
     "sample",
+    "verify_grad",
 ]
 
 if getattr(pymc3, "TFDensity", TFDensity).__module__ == TFDensity.__module__:

@@ -18,6 +18,7 @@ LAYERS = [
     {"bridge"},
     {"linker", "model"},
     {"sampling"},
+    {"checking"},
     {"patches"},
 ]
 TENSORFLOW_ONLY = [

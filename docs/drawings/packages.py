@@ -26,6 +26,7 @@ INK = "#26323d"
 # From the top layer down; a package imports itself and what is below it.
 LAYERS = [
     {"patches": ("repairs in Theano, PyMC3 and ArviZ", PYMC3)},
+    {"checking": ("check, verify_grad and profile", PYMC3)},
     {"sampling": ("pymc3_tf.sample: starts, chains, results", PYMC3)},
     {
         "model": ("TFDensity, predictions, InferenceData", PYMC3),

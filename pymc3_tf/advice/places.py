@@ -15,7 +15,7 @@ LIBRARIES = {
     "astropy": "Astropy", "sklearn": "scikit-learn", "statsmodels": "statsmodels",
     "autograd": "autograd",
 }  # fmt: skip
-_TENSORFLOW = {"tensorflow", "tensorflow_probability", "keras", "tf_keras", "pymc3_tf"}
+TENSORFLOW = {"tensorflow", "tensorflow_probability", "keras", "tf_keras", "pymc3_tf"}
 _GENERATED = "__autograph_generated_file"
 
 
@@ -65,7 +65,7 @@ def _is_users(frame: types.FrameType) -> bool:
     if _GENERATED in file:
         return True
     root = package_of(frame.f_globals.get("__name__"))
-    if root in _TENSORFLOW or root in LIBRARIES or file.startswith("<frozen"):
+    if root in TENSORFLOW or root in LIBRARIES or file.startswith("<frozen"):
         return False
     return not file.startswith(sysconfig.get_path("stdlib")) or "site-packages" in file
 

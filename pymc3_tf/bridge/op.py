@@ -234,13 +234,18 @@ def bind_constants(program: Program, inputs: Sequence[Variable]) -> Program:
 
 def _place(program: Program, node: Apply) -> numerical.At:
     """Return which inputs of a node are no data, and its test values if it has them all."""
-    free = [i for i, x in enumerate(node.inputs) if _is_free(x)]
+    free = free_inputs(node)
     values: List[Any] = [getattr(x.tag, "test_value", None) for x in node.inputs]
     results: List[Any] = [getattr(y.tag, "test_value", None) for y in node.outputs]
     if any(value is None for value in [*values, *results]):
         return numerical.At(free, None)
     point = [np.asarray(x, spec.dtype) for x, spec in zip(values, program.inputs)]
     return numerical.At(free, (point, [np.shape(y) for y in results]))
+
+
+def free_inputs(node: Apply) -> List[int]:
+    """Return which inputs of a node are no data."""
+    return [i for i, x in enumerate(node.inputs) if _is_free(x)]
 
 
 def _is_free(x: Variable) -> bool:
@@ -317,5 +322,10 @@ def _specified(spec: Any, name: str) -> Input:
 
 def tensorflow_ops(output: Variable) -> List[TensorFlowOp]:
     """Return the TensorFlow ops from which a Theano variable is computed."""
-    nodes = {x.owner for x in ancestors([output]) if x.owner is not None}
-    return [node.op for node in nodes if isinstance(node.op, TensorFlowOp)]
+    return [node.op for node in tensorflow_nodes(output)]
+
+
+def tensorflow_nodes(output: Any) -> List[Apply]:
+    """Return where TensorFlow ops are applied for a Theano variable."""
+    nodes = dict.fromkeys(x.owner for x in ancestors([output]) if x.owner is not None)
+    return [node for node in nodes if isinstance(node.op, TensorFlowOp)]

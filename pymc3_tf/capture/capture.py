@@ -6,11 +6,14 @@ Nothing here knows of Theano or PyMC3.
 
 from __future__ import annotations
 
+import dataclasses
+import weakref
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from pymc3_tf.advice.origins import Origins
 from pymc3_tf.capture.calls import call
 from pymc3_tf.capture.checks import (
     check_compilation,
@@ -166,7 +169,7 @@ def _capture_tensors(
         graph_def = freeze(graph_def, values, roots, name)
     if how.jit_compile:
         check_compilation(graph_def, name)
-    return assemble(
+    program = assemble(
         graph_def,
         specs,
         arguments,
@@ -176,6 +179,7 @@ def _capture_tensors(
         frozen=_frozen(values, arguments),
         jit_compile=how.jit_compile,
     )
+    return dataclasses.replace(program, origins=Origins(weakref.ref(graph)))
 
 
 def _prune_and_check(
@@ -268,7 +272,11 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         return outputs
 
     signature = [tf.TensorSpec(i.shape, i.dtype) for i, v in zip(inputs, variables) if v is None]
-    concrete = tf.function(build, autograph=False).get_concrete_function(*signature)
+
+    def concrete_function() -> Any:
+        return tf.function(build, autograph=False).get_concrete_function(*signature)
+
+    concrete = concrete_function()
     # The names inside; what the trace returns are copies of them.
     arguments, gradients = traced["arguments"], traced["gradients"]
     graph_def = _as_graph_def(concrete.graph, name)
@@ -282,7 +290,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         graph_def = freeze(graph_def, values, roots, name)
     if how.jit_compile:
         check_compilation(graph_def, name)
-    return assemble(
+    program = assemble(
         graph_def,
         specs,
         arguments,
@@ -292,6 +300,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         frozen=_frozen(values, arguments, frozen),
         jit_compile=how.jit_compile,
     )
+    return dataclasses.replace(program, origins=Origins(lambda: concrete_function().graph))
 
 
 def _output_specs(result: Any, gradients: Gradients, name: str) -> List[TensorSpec]:

@@ -24,9 +24,9 @@ from pymc3_tf.runtime import failures, functions
 # or a slope of zero by symmetry.
 _OFFSET = 1e-2
 # Steps of central differences, if one is not enough.
-_DISTANCES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+DISTANCES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 # Relative differences: below the first, all inputs together agree; above the second, one is wrong.
-_CLOSE, _WRONG = 1e-2, 0.2
+CLOSE, _WRONG = 1e-2, 0.2
 # The differences of several steps have to agree so well to count as a derivative.
 _CONSISTENT = 0.03
 # A difference has to be so many times its rounding error.
@@ -100,7 +100,7 @@ def compile(program: Program, at: At) -> None:
     if at.known is None or program.pullback is None or not program.jit_compile:
         return
     point, shapes = at.known
-    _Line(program, shapes, np.random.RandomState(0)).at(point)
+    Line(program, shapes, np.random.RandomState(0)).at(point)
 
 
 # -- the numbers ------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class _Slope(NamedTuple):
         return abs(self.gradient - self.difference) > tolerance * larger
 
 
-class _Line:
+class Line:
     """The weighted sum of a program's outputs, near a point."""
 
     def __init__(self, program: Program, shapes: Sequence[Any], rng: Any) -> None:
@@ -189,8 +189,8 @@ def _wrong_slopes(
     If none is, three evaluations are enough.
     """
     rng = np.random.RandomState(0)
-    line = _Line(program, shapes, rng)
-    directions = {i: _direction(point[i], rng) for i in free}
+    line = Line(program, shapes, rng)
+    directions = {i: direction_of(point[i], rng) for i in free}
     every = [directions.get(i) for i in range(len(point))]
     for offset in (_OFFSET, -_OFFSET, 0.0):
         near = moved(point, every, offset)
@@ -209,7 +209,7 @@ def _wrong_slopes(
         for i in steep:
             joint[i] = directions[i] * max(least / abs(slopes[i]), 1e-6) * np.sign(slopes[i])
         slope = line.slope(near, gradient, joint, 1e-4 if line.eps < 1e-10 else 1e-3)
-        if slope is None or slope.is_off(_CLOSE):
+        if slope is None or slope.is_off(CLOSE):
             suspects = list(free)
     wrong = []
     for i in suspects:
@@ -223,10 +223,10 @@ def _wrong_slopes(
     return wrong
 
 
-def _verdict(line: _Line, point: Any, gradient: Any, direction: Any) -> Optional[_Slope]:
+def _verdict(line: Line, point: Any, gradient: Any, direction: Any) -> Optional[_Slope]:
     """Return both slopes if the gradient is wrong for all steps."""
     slopes: List[_Slope] = []
-    for step in _DISTANCES:
+    for step in DISTANCES:
         slope = line.slope(point, gradient, direction, step)
         if slope is None:
             continue
@@ -242,7 +242,7 @@ def _verdict(line: _Line, point: Any, gradient: Any, direction: Any) -> Optional
     return None
 
 
-def _direction(x: np.ndarray, rng: Any) -> np.ndarray:
+def direction_of(x: np.ndarray, rng: Any) -> np.ndarray:
     """Return a random direction of the size of the elements, symmetric for a symmetric matrix."""
     size = np.abs(x)
     size = np.where(size > 0, size, size.max() if size.any() else 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import pymc3 as pm
@@ -30,10 +30,12 @@ _DOUBLE_WHERE = (
 
 def uses_tensorflow(model: pm.Model) -> bool:
     """Whether the log density of a model has a TFDensity or a TensorFlowOp."""
-    return any(tensorflow_ops(getattr(v, "logpt", v)) for v in _terms(model))
+    return any(tensorflow_ops(getattr(v, "logpt", v)) for v in terms(model))
 
 
-def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
+def explain(
+    model: pm.Model, point: Mapping[str, Any], names: Optional[Sequence[str]] = None
+) -> str:
     """Say which variable's log density or gradient is not finite at a point, and why.
 
     Parameters
@@ -41,6 +43,8 @@ def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
     model : pymc3.Model
     point : dict of str to array
         Values of the free variables, on the unconstrained scale, by name.
+    names : sequence of str, optional
+        Which variables to look at. Default: all.
 
     Returns
     -------
@@ -58,10 +62,11 @@ def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
     >>> print(explain(model, model.test_point))
     The log density of 'y' is -inf, at mu = 0, sigma = -1.
     """
-    terms = [(v.name, v, getattr(v, "logpt", v)) for v in _terms(model)]
-    known = _Point(model, point)
+    every = [(v.name, v, getattr(v, "logpt", v)) for v in terms(model)]
+    every = [term for term in every if names is None or term[0] in names]
+    known = Point(model.vars, [point[v.name] for v in model.vars])
     texts = []
-    for name, variable, logp in terms:
+    for name, variable, logp in every:
         failures.take()
         try:
             value = float(np.sum(known.value(logp)))
@@ -73,42 +78,56 @@ def explain(model: pm.Model, point: Mapping[str, Any]) -> str:
     if texts:
         return " ".join(texts[:3])
     # The likely ones first. One culprit is enough.
-    for name, variable, logp in sorted(terms, key=lambda term: not tensorflow_ops(term[2])):
+    for name, variable, logp in sorted(every, key=lambda term: not tensorflow_ops(term[2])):
         text = _about_gradient(name, variable, logp, model, known)
         if text:
             return text
     return ""
 
 
-class _Point:
-    """Values of Theano variables at one point of a model."""
+def evaluator(inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[..., List[np.ndarray]]:
+    """Return a function of the values of some Theano variables that gives those of others."""
+    with theano.config.change_flags(compute_test_value="off"):
+        function = theano.function(
+            list(inputs),
+            list(outputs),
+            mode=_MODE,
+            on_unused_input="ignore",
+            allow_input_downcast=True,
+        )
+    return lambda *values: [np.asarray(value) for value in function(*values)]
 
-    def __init__(self, model: pm.Model, point: Mapping[str, Any]) -> None:
-        self._inputs = list(model.vars)
-        self._values = [point[v.name] for v in model.vars]
+
+class Point:
+    """Values of Theano variables, where those of some of them are known.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorVariable
+        Such as the free variables of a model.
+    values : sequence of array
+        Theirs.
+    """
+
+    def __init__(self, inputs: Sequence[Any], values: Sequence[Any]) -> None:
+        self._inputs = list(inputs)
+        self._values = list(values)
 
     def values(self, variables: Sequence[Any]) -> List[np.ndarray]:
         """Return the values of several variables."""
-        with theano.config.change_flags(compute_test_value="off"):
-            function = theano.function(
-                self._inputs,
-                list(variables),
-                mode=_MODE,
-                on_unused_input="ignore",
-                allow_input_downcast=True,
-            )
-        return [np.asarray(value) for value in function(*self._values)]
+        return evaluator(self._inputs, variables)(*self._values)
 
     def value(self, variable: Any) -> np.ndarray:
         """Return the value of one variable."""
         return self.values([variable])[0]
 
 
-def _terms(model: pm.Model) -> List[Any]:
+def terms(model: pm.Model) -> List[Any]:
+    """Return the variables and potentials whose log densities make up that of a model."""
     return [*model.basic_RVs, *model.potentials]
 
 
-def _about_value(name: str, variable: Any, logp: Any, value: float, known: _Point) -> str:
+def _about_value(name: str, variable: Any, logp: Any, value: float, known: Point) -> str:
     number = "NaN" if np.isnan(value) else f"{value:.0f}"
     text = f"The log density of {name!r} is {number}, at {_parameters(variable, known)}."
     failed = failures.take()
@@ -118,7 +137,7 @@ def _about_value(name: str, variable: Any, logp: Any, value: float, known: _Poin
     return f"{text} {failed[0]}" if failed else text
 
 
-def _about_gradient(name: str, variable: Any, logp: Any, model: pm.Model, known: _Point) -> str:
+def _about_gradient(name: str, variable: Any, logp: Any, model: pm.Model, known: Point) -> str:
     """Name the free variables by which the gradient of one term is not finite."""
     with theano.config.change_flags(compute_test_value="off"):
         reached = set(ancestors([logp]))
@@ -145,7 +164,7 @@ def _about_gradient(name: str, variable: Any, logp: Any, model: pm.Model, known:
     )
 
 
-def _parameters(variable: Any, known: _Point) -> str:
+def _parameters(variable: Any, known: Point) -> str:
     """Return the values of the parameters of a variable's distribution, in words."""
     labels, sources = [], []
     for label, source in _sources(variable):

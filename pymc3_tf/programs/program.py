@@ -178,6 +178,9 @@ class Program:
         Variables that have become constants.
     libraries : tuple of Library
         Where its custom ops come from. A process that unpickles the program loads them.
+    origins : object, optional
+        Whose ``of(node)`` says in which line of the user's code a node was made. It stays in its
+        process, and decides no numbers.
     """
 
     graph_def: bytes
@@ -193,6 +196,7 @@ class Program:
     structure: Any = 0
     frozen: Tuple[TensorSpec, ...] = ()
     libraries: Tuple[Library, ...] = ()
+    origins: Any = None
     kept: Kept = dataclasses.field(default_factory=Kept, init=False)
 
     @property
@@ -222,7 +226,8 @@ class Program:
 
     def __getstate__(self) -> Dict[str, Any]:
         # What is kept stays behind: it is cheap, and the runtime belongs to a process.
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        return {**state, "origins": None}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state, kept=Kept())

@@ -69,6 +69,18 @@ def ignored() -> Iterator[None]:
         _ignored.reset(token)
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Count failures apart from those before, which are what is counted again afterwards."""
+    before = dict(_failures)
+    _failures.clear()
+    try:
+        yield
+    finally:
+        _failures.clear()
+        _failures.update(before)
+
+
 def are_ignored() -> bool:
     """Whether failures do not matter at present."""
     return _ignored.get()

@@ -106,7 +106,7 @@ def of_sampling(model: pm.Model, error: tf.errors.OpError, jit_compile: bool) ->
 def _of_compilation(model: pm.Model, error: Exception) -> Exception:
     for variable in [*model.basic_RVs, *model.potentials]:
         for op in tensorflow_ops(getattr(variable, "logpt", variable)):
-            reason = _reason(op.program)
+            reason = why_not_compiled(op.program)
             if reason:
                 return CompilationError(
                     f"XLA cannot compile the TensorFlow part of {variable.name!r}: {reason} Use "
@@ -123,7 +123,7 @@ def _of_compilation(model: pm.Model, error: Exception) -> Exception:
     )
 
 
-def _reason(program: Program) -> str:
+def why_not_compiled(program: Program) -> str:
     """Say why XLA cannot compile a program; empty if it can."""
     unsupported = program.unsupported_by_xla()
     if unsupported:

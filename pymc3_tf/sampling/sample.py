@@ -46,21 +46,22 @@ _PROGRAMS = 4
 _LOG_LIKELIHOOD_NUMBERS = 200_000_000
 
 
-def _outside_of_graphs(function: _Function) -> _Function:
+def outside_of_graphs(function: _Function) -> _Function:
     """Let a function run eagerly, also where users are about to build a graph."""
 
     @functools.wraps(function)
     def eagerly(*args: Any, **kwargs: Any) -> Any:
+        name = f"pymc3_tf.{function.__name__}"
         if not is_eager_by_default():
             raise RuntimeError(
-                "pymc3_tf.sample needs TensorFlow's eager execution, which is disabled. Leave "
-                "out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
+                f"{name} needs TensorFlow's eager execution, which is disabled. "
+                "Leave out disable_eager_execution() or disable_v2_behavior(): graphs can be built "
                 "within tf.Graph().as_default(). Or use pm.sample()."
             )
         if tf.inside_function():
             raise RuntimeError(
-                "pymc3_tf.sample is called inside of a tf.function, which would run it only once, "
-                "while it is traced. Call it outside."
+                f"{name} is called inside of a tf.function, which would run it "
+                "only once, while it is traced. Call it outside."
             )
         # A graph of its own hides the devices and names of the graph that the user builds.
         with tf.Graph().as_default(), eager_mode():
@@ -69,7 +70,7 @@ def _outside_of_graphs(function: _Function) -> _Function:
     return cast(_Function, eagerly)
 
 
-@_outside_of_graphs
+@outside_of_graphs
 def sample(
     draws: int = 1000,
     tune: int = 1000,

@@ -48,13 +48,7 @@ class UnconstrainedModel:
     """
 
     def __init__(self, model: pm.Model) -> None:
-        discrete = [v.name for v in model.vars if v.dtype not in ("float32", "float64")]
-        if discrete:
-            raise DiscreteVariableError(
-                f"the free variables {', '.join(map(repr, discrete))} are discrete, and NUTS moves "
-                "along gradients. Use pm.sample(), which takes another step method for them, or "
-                "sum them out of the model."
-            )
+        require_continuous(model)
         self._names = [v.name for v in model.vars]
         test_point = model.test_point  # a property that computes it
         self._shapes = [test_point[name].shape for name in self._names]
@@ -238,6 +232,23 @@ class UnconstrainedModel:
             else:
                 tensors += [tf.reshape(next(parts), shape) for shape in run]
         return [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, self._dtypes)]
+
+
+def require_continuous(model: pm.Model) -> None:
+    """Refuse a model with discrete free variables.
+
+    Raises
+    ------
+    DiscreteVariableError
+        If it has some. The text has their names.
+    """
+    discrete = [v.name for v in model.vars if v.dtype not in ("float32", "float64")]
+    if discrete:
+        raise DiscreteVariableError(
+            f"the free variables {', '.join(map(repr, discrete))} are discrete, and NUTS moves "
+            "along gradients. Use pm.sample(), which takes another step method for them, or "
+            "sum them out of the model."
+        )
 
 
 def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Staged checks of a density, and where the time of its gradient goes."""

@@ -1,0 +1,486 @@
+"""Checks of a density: what each stage finds, and what it says of a model that fails there."""
+
+import logging
+import pickle
+
+import numpy as np
+import pymc3 as pm
+import pytest
+import tensorflow as tf
+import theano
+import theano.tensor as tt
+from support import tf_normal
+
+import pymc3_tf
+from pymc3_tf.checking import stages, timing, uses
+from pymc3_tf.checking.checked import Checked, Failed, Skipped
+from pymc3_tf.checking.report import Report, Stage
+from pymc3_tf.checking.subjects import Subject
+from pymc3_tf.exceptions import DiscreteVariableError, GradientError
+from pymc3_tf.programs.program import Program
+from pymc3_tf.runtime import failures
+
+Y = np.array([0.3, -0.2, 1.5])
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    caplog.set_level(logging.ERROR)
+
+
+def check(subject):
+    return pymc3_tf.check(subject, show=False, seconds=0.1)
+
+
+def run(stage, subject):
+    """Run one stage, without those before it."""
+    return stage(Checked(Subject(subject), 0.1))
+
+
+def model_of(logp, observed=Y, prior=None, **kwargs):
+    """Return a model with one parameter, mu, and data."""
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0.0, 1.0, testval=0.4) if prior is None else prior()
+        pm.TFDensity("y", logp, {"mu": mu}, observed=observed, **kwargs)
+    return model
+
+
+def unit(y, mu):
+    return tf_normal(y, mu, tf.ones_like(mu))
+
+
+def outcomes(report):
+    return [stage.outcome for stage in report.stages]
+
+
+# -- a model that is right --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def right():
+    with pm.Model(coords={"point": list("abc")}) as model:
+        mu = pm.Normal("mu", 0.0, 1.0, testval=0.4)
+        sigma = pm.HalfNormal("sigma", 1.0)
+        params = {"mu": mu, "sigma": sigma}
+        pm.TFDensity("y", tf_normal, params, feed_dict={"value": Y}, dims="point")
+    return model
+
+
+@pytest.fixture(scope="module")
+def report(right):
+    return pymc3_tf.check(right, show=False, seconds=1.0)
+
+
+def test_a_right_model_passes_every_stage(report):
+    assert report.passed and report.failure is None, str(report)
+    assert outcomes(report) == ["passed"] * 9
+    assert report["captured"].text.endswith("nodes, of mu, sigma; data value (24 bytes)")
+    assert "y: logp float64 (3,) of mu float64 (), sigma float64 ()" in report["shapes"].text
+    assert report["pointwise"].text == "y: 3 numbers, which sum to the joint log density"
+    assert report["log likelihood"].text == "y: shape (3,), dims point"
+    assert report["prior draws"].text == "finite at 100 draws, and so are the gradients"
+
+
+def test_its_numbers_are_those_of_pymc3(report, right):
+    with pm.Model() as builtin:
+        mu = pm.Normal("mu", 0.0, 1.0, testval=0.4)
+        pm.Normal("y", mu, pm.HalfNormal("sigma", 1.0), observed=Y)
+    point = right.test_point
+    numbers = report["value"].numbers
+    np.testing.assert_allclose(numbers["y"], builtin["y"].logp(point))
+    np.testing.assert_allclose(numbers["together"], builtin.logp(point))
+    np.testing.assert_allclose(report["XLA"].numbers["value"], builtin.logp(point))
+    assert set(report["gradient"].numbers) == {"y: mu", "y: sigma"}
+    assert 0 < max(report["gradient"].numbers.values()) < 1e-7
+
+
+def test_its_times_are_in_order(report):
+    numbers = report["time"].numbers
+    assert 0 < numbers["TensorFlow alone"] < numbers["model in Theano"]
+    assert numbers["TensorFlow alone"] < numbers["step of pm.sample"]
+    assert 0 < numbers["gradient in pymc3_tf.sample"] < numbers["step of pm.sample"]
+
+
+def test_a_report_is_printed_stage_by_stage(right, capsys):
+    found = pymc3_tf.check(right["y"], seconds=0.05)
+    lines = capsys.readouterr().out.splitlines()
+    assert "\n".join(lines) == str(found)
+    assert lines[0].startswith("passed   captured         y: ") and max(map(len, lines)) <= 100
+    assert lines[-1] == "y: no failure in 9 stages."
+    assert repr(found) == "<Report of y: no failure in 9 stages>"
+    with pytest.raises(KeyError, match="slope: the stages are captured, shapes, value"):
+        found["slope"]
+
+
+def test_long_texts_are_wrapped():
+    stage = Stage("value", "failed", "word " * 40 + "\nsecond")
+    first, *rest = str(stage).splitlines()
+    assert first.startswith("failed   value            word") and len(rest) == 3
+    assert all(line.startswith(" " * 26) and len(line) <= 100 for line in rest)
+    assert Report("x", [stage]).summary() == "x: 'value' failed first."
+
+
+def test_a_check_leaves_nothing_behind(right):
+    failures.record("other", "before")
+    state = np.random.get_state()[1].copy()
+    check(model_of(lambda y, mu: tf.math.log(mu - 1.0) + 0.0 * y))
+    assert [text.split("The first one: ")[1][:6] for text in failures.take()] == ["before"]
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+# -- a model that fails, for each stage --------------------------------------------------------
+
+
+def failing_alone(stage, subject, *said):
+    with pytest.raises(Failed) as info:
+        run(stage, subject)
+    for words in said:
+        assert words in str(info.value), str(info.value)
+
+
+def failing(subject, stage, *said):
+    """Check what fails at a stage, and that the text has certain words in it."""
+    report = check(subject)
+    assert report.failure is not None and report.failure.name == stage, str(report)
+    for words in said:
+        assert words in report.failure.text, report.failure.text
+    return report
+
+
+def test_captured_fails_where_a_declaration_does():
+    report = failing(
+        lambda: model_of(lambda y, mu: tf.numpy_function(np.add, [y, mu], tf.float64)),
+        "captured", "UnsupportedOpError: TFDensity 'y': logp uses PyFunc at the node 'PyFunc'",
+    )  # fmt: skip
+    assert outcomes(report)[1:] == ["skipped"] * 8
+    assert report["time"].text == "because 'captured' failed"
+
+
+def test_captured_is_skipped_without_tensorflow():
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, 1.0)
+    report = check(model)
+    assert report.passed and report["captured"].text == "nothing here is computed by TensorFlow"
+    assert report["XLA"].outcome == "passed" and report["gradient"].outcome == "skipped"
+
+
+def test_shapes_fail_with_the_line():
+    def logp(y, mu, x):
+        residual = y - mu * x
+        return -0.5 * residual**2
+
+    with pm.Model() as model:
+        x, y = pm.Data("x", np.ones(3)), pm.Data("data", Y)
+        mu = pm.Normal("mu", 0.0, 1.0, testval=0.4)
+        pm.TFDensity("y", logp, {"mu": mu}, feed_dict={"y": y, "x": x})
+        pm.set_data({"x": np.ones(4)})
+    report = failing(
+        model, "shapes", "y: TensorFlow failed at", "[3] vs. [4]. It comes from Sub at the node",
+        "test_check.py:", "in logp: `residual = y - mu * x`",
+    )  # fmt: skip
+    assert report["value"].text == report["prior draws"].text == "because 'shapes' failed"
+
+
+def test_value_fails_with_the_node_and_the_line():
+    def logp(y, mu):
+        width = tf.math.log(mu - 1.0)
+        return unit(y, mu) - width
+
+    report = failing(
+        model_of(logp), "value", "The log density of 'y' is -inf, at mu = 0.4.",
+        "It comes from Log at the node 'Log', which gives NaN (",
+        "in logp: `width = tf.math.log(mu - 1.0)`",
+    )  # fmt: skip
+    assert report["gradient"].outcome == "skipped"
+
+
+def test_value_names_the_op_that_raises():
+    def logp(y, mu):
+        factor = tf.linalg.cholesky(tf.reshape(tf.stack([1.0, 3.0 + mu, 3.0 + mu, 1.0]), (2, 2)))
+        return tf.reduce_sum(unit(y, mu)) + tf.reduce_sum(factor)
+
+    failing(model_of(logp), "value", "Cholesky at the node 'Cholesky'", "in logp: `factor = ")
+
+
+def test_value_and_prior_draws_fail_where_errors_are_raised():
+    def logp(y, mu):
+        shift = tf.sqrt(mu - 0.5)
+        return unit(y, shift)
+
+    model = model_of(logp, errors="raise")
+    said = ["y: TensorFlow failed at mu = ", "which gives NaN (", "in logp: `shift = tf.sqrt("]
+    failing(model, "value", *said)
+    failing_alone(stages.prior, model, *said)
+
+
+def test_value_names_what_is_not_tensorflow():
+    with pm.Model() as model:
+        pm.TFDensity("y", unit, {"mu": pm.Normal("mu", 0.0, 1.0)}, observed=Y)
+        pm.Normal("z", 0.0, -1.0, observed=1.0)
+    failing(model, "value", "The log density of 'z' is -inf, at mu = 0, sigma = -1")
+
+
+def test_gradient_fails_with_both_numbers():
+    @tf.custom_gradient
+    def square(x):
+        return x**2, lambda upstream: upstream * 3.0 * x
+
+    def logp(y, mu):
+        distance = square(y - mu)
+        return -0.5 * distance
+
+    slope = 1.5 * float(np.sum(Y - 0.4))
+    failing(
+        model_of(logp, check_gradient=False), "gradient", "the gradient of y by 'mu' is wrong",
+        f"at mu = 0.4 it is {slope:.6g}, and central differences give {slope / 1.5:.6g}",
+        "a relative error of 3.3e-01. It comes from IdentityN", "in logp: `distance = square",
+    )  # fmt: skip
+
+
+def test_gradient_fails_with_the_element():
+    @tf.custom_gradient
+    def odd(x):
+        return 2.0 * x, lambda upstream: upstream * [2.0, 3.0, 2.0]
+
+    model = model_of(
+        lambda y, mu: -0.5 * (y - odd(mu)) ** 2,
+        prior=lambda: pm.Normal("mu", 0.0, 1.0, shape=3, testval=[1.0, 2.0, 3.0]),
+        check_gradient=False,
+    )
+    failing_alone(stages.gradient, model, "the gradient of y by 'mu' (element [1]) is wrong")
+
+
+def test_gradient_fails_where_tensorflow_has_none():
+    def logp(y, mu):
+        cdf = tf.math.betainc(tf.exp(mu) + 0.0 * y, tf.ones_like(y), 0.4 * tf.ones_like(y))
+        return tf.math.log(cdf)
+
+    failing_alone(
+        stages.gradient, model_of(logp, check_gradient=False),
+        "it is 0, and central differences give", "It comes from Betainc at the node 'Betainc'",
+        "in logp: `cdf = tf.math.betainc(",
+    )  # fmt: skip
+
+
+def test_gradient_fails_where_it_is_nan():
+    def logp(y, mu):
+        root = tf.where(mu > 1.0, tf.math.pow(mu - 0.4, 0.5), mu)
+        return unit(y, root)
+
+    failing_alone(
+        stages.gradient, model_of(logp, check_gradient=False),
+        "the gradient of y by 'mu' is not finite", "in logp: `root = ",
+        "It comes from the gradient of Pow at the node 'Pow'",
+    )  # fmt: skip
+
+
+def test_prior_draws_fail_where_a_density_is_nan():
+    def logp(y, mu):
+        shift = tf.sqrt(mu)
+        return unit(y, shift)
+
+    failing_alone(
+        stages.prior, model_of(logp), "of 100 from the prior: The log density of 'y' is -inf",
+        "It comes from Sqrt at the node 'Sqrt', which gives NaN (",
+        "in logp: `shift = tf.sqrt(mu)`",
+    )  # fmt: skip
+
+
+def test_prior_draws_outside_of_the_support_are_counted():
+    def logp(y, mu):
+        return tf.where(mu > 0.0, unit(y, mu), -np.inf)
+
+    found = run(stages.prior, model_of(logp))
+    with pm.Model():
+        np.random.seed(0)
+    assert 30 < found.numbers["infinite"] < 70
+    assert found.text.startswith(f"{found.numbers['infinite']} of 100 draws have density zero (y)")
+
+
+def test_priors_without_draws_are_skipped():
+    model = model_of(unit, prior=lambda: pm.Flat("mu", testval=0.4))
+    with pytest.raises(Skipped, match="the priors have no draws: "):
+        run(stages.prior, model)
+
+
+def test_pointwise_fails_for_a_joint_density_that_is_repeated():
+    def logp(y, mu):
+        return tf.reduce_sum(unit(y, mu)) + tf.zeros_like(y)
+
+    with pytest.raises(Failed, match="y: each of the 3 numbers of logp depends on all"):
+        run(uses.pointwise, model_of(logp))
+    # All numbers are the same here too, and right.
+    flat = model_of(lambda y, mu: -tf.math.log(mu) + 0.0 * y)
+    assert run(uses.pointwise, flat).text.startswith("y: 3 numbers")
+
+
+def test_pointwise_fails_where_the_sum_is_another():
+    model = model_of(unit)
+    model["y"].logp_sum_unscaledt = model["y"].logp_sum_unscaledt + 1.0
+    with pytest.raises(Failed, match="sums to -3.5.*, and the joint one is -2.5"):
+        run(uses.pointwise, model)
+
+
+def test_joint_densities_are_called_so():
+    model = model_of(lambda y, mu: tf.reduce_sum(unit(y, mu)))
+    assert run(uses.pointwise, model).text == "y: joint, one number for 3 values"
+    assert run(uses.log_likelihood, model).text.endswith(": joint, so that LOO has one point only")
+
+
+def test_log_likelihood_fails_where_coords_do_not_fit():
+    with pm.Model(coords={"point": list("ab")}) as model:
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.TFDensity("y", unit, {"mu": mu}, observed=Y, dims="point")
+    with pytest.raises(Failed, match="y has 3 values along 'point', and coords has 2"):
+        run(uses.log_likelihood, model)
+
+
+def segments(y, mu):
+    sums = tf.math.segment_sum(y * mu, [0, 0, 1])
+    return -0.5 * tf.reduce_sum(sums**2)
+
+
+@pytest.mark.parametrize("of", ["model", "variable"])
+def test_xla_fails_with_the_node_and_the_line(of):
+    model = model_of(segments)
+    report = failing(
+        model if of == "model" else model["y"], "XLA",
+        "XLA cannot compile y: it knows no SegmentSum. pm.sample() does not need it",
+        "It comes from SegmentSum at the node 'SegmentSum'", "in segments: `sums = tf.math.seg",
+    )  # fmt: skip
+    assert report["time"].outcome == "passed"
+    assert "gradient in pymc3_tf.sample" not in report["time"].numbers
+
+
+def test_xla_is_skipped_for_discrete_variables():
+    with pm.Model() as model:
+        n = pm.Poisson("n", 2.0)
+        pm.TFDensity("y", lambda y, n: unit(y, tf.cast(n, y.dtype)), {"n": n}, observed=Y)
+    report = check(model)
+    assert report.passed and report["XLA"].text.startswith("the free variables 'n' are discrete")
+    assert "step of pm.sample" not in report["time"].numbers
+
+
+def test_stages_that_raise_are_reported(monkeypatch):
+    monkeypatch.setattr(timing, "bare_seconds", lambda *rest: 1 / 0)
+    assert (
+        failing(model_of(unit)["y"], "time").failure.text == "ZeroDivisionError: division by zero"
+    )
+
+
+# -- what can be checked ----------------------------------------------------------------------
+
+
+def test_free_variables_and_ops_can_be_checked():
+    with pm.Model():
+        x = pm.TFDensity("x", lambda x: -(x**2), transform=pm.distributions.transforms.log)
+        wave = pymc3_tf.TensorFlowOp(tf.sin, [tf.TensorSpec([], tf.float64)])(x)
+        other = pm.Deterministic("other", wave)
+    for variable, skipped in ((x, 2), (wave, 2), (other, 2)):
+        report = check(variable)
+        assert report.passed and outcomes(report).count("skipped") >= skipped, str(report)
+    z = tt.dscalar("z")
+    with theano.config.change_flags(compute_test_value="off"):
+        alone = pymc3_tf.TensorFlowOp(tf.sin, [tf.TensorSpec([], tf.float64)])(z)
+    report = check(alone)
+    assert report.failure.name == "shapes" and "'z' has no value. Set x" in report.failure.text
+    np.testing.assert_allclose(list(pymc3_tf.verify_grad(alone, {"z": 2.0}).values()), 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("subject", [3.0, "y", None])
+def test_other_things_are_refused(subject):
+    with pytest.raises(TypeError, match="cannot be checked. Give a pm.Model, a variable"):
+        check(subject)
+
+
+def test_variables_without_tensorflow_are_refused():
+    with pm.Model():
+        x = pm.Normal("x", 0.0, 1.0)
+    with pytest.raises(TypeError, match="'x' has nothing that TensorFlow computes. Give a"):
+        check(x)
+
+
+# -- verify_grad ------------------------------------------------------------------------------
+
+
+def test_verify_grad_at_a_point(right):
+    for point in (None, {"sigma": 0.3}, {"sigma_log__": -1.0, "mu": 2.0}):
+        errors = pymc3_tf.verify_grad(right["y"], point)
+        assert set(errors) == {"y: mu", "y: sigma"} and max(errors.values()) < 1e-7
+    with pytest.raises(ValueError, match="point has 'tau', which is no free variable of y. Its"):
+        pymc3_tf.verify_grad(right["y"], {"tau": 1.0})
+
+
+def test_verify_grad_depends_on_the_point():
+    @tf.custom_gradient
+    def bent(x):
+        return tf.abs(x), lambda upstream: upstream
+
+    model = model_of(lambda y, mu: -bent(mu) + 0.0 * y, check_gradient=False)
+    assert pymc3_tf.verify_grad(model, {"mu": 1.0})["y: mu"] < 1e-9
+    with pytest.raises(GradientError, match=r"at mu = -1 it is -3, and central differences give 3"):
+        pymc3_tf.verify_grad(model, {"mu": -1.0})
+
+
+# -- lines ------------------------------------------------------------------------------------
+
+
+def origin_of(density, op):
+    program = density.distribution.program
+    (node,) = [n.name for n in program.graph_without_gradients().node if n.op == op]
+    return program.origins.of(node), program
+
+
+def test_lines_of_graphs_and_of_functions_that_are_called():
+    with tf.Graph().as_default():
+        value = tf.compat.v1.placeholder(tf.float64, ())
+        logp = -tf.cosh(value)
+
+    @tf.function
+    def inner(x):
+        return tf.cosh(x)
+
+    def outer(x):
+        return -inner(x)
+
+    with pm.Model():
+        of_graph, of_function = pm.TFDensity("g", logp), pm.TFDensity("f", outer)
+    assert origin_of(of_graph, "Cosh")[0].endswith(": `logp = -tf.cosh(value)`")
+    line, program = origin_of(of_function, "Cosh")
+    assert "test_check.py:" in line and line.endswith("in inner: `return tf.cosh(x)`")
+    # They decide no numbers, and stay in their process.
+    again = pickle.loads(pickle.dumps(program))
+    assert again.origins is None and again == program and isinstance(again, Program)
+
+
+# -- profile ----------------------------------------------------------------------------------
+
+
+def test_profile_says_where_time_goes(right):
+    profile = pymc3_tf.profile(right, seconds=0.8)
+    assert [part.name for part in profile.parts] == list(timing._NAMES)
+    assert profile.parts[0].seconds > 0 and profile.parts[3].seconds > 0
+    *rows, total = str(profile).splitlines()
+    assert len(rows) == 4 and total.split()[0] == "together"
+    assert sum(float(row.split("%")[0].split()[-1]) for row in rows) == pytest.approx(100, abs=2)
+    assert repr(profile).startswith("<Profile: ") and profile.total < 1.0
+    bars = profile.plot().patches
+    widths = [bar.get_width() for bar in bars][::-1]
+    np.testing.assert_allclose(widths, [1e6 * part.seconds for part in profile.parts])
+
+
+def test_profile_sees_what_is_slow(right):
+    large = np.linspace(0.0, 1.0, 300_000)
+    slow = model_of(lambda y, mu: tf.reduce_sum(unit(y, mu)), observed=large)
+    quick, slow = (pymc3_tf.profile(model, seconds=0.4).parts for model in (right, slow))
+    assert slow[0].name == "TensorFlow" and slow[0].seconds > 10 * quick[0].seconds
+
+
+def test_profile_refuses_what_it_cannot_measure():
+    with pm.Model():
+        pm.Normal("x", 0.0, 1.0)
+        with pytest.raises(ValueError, match="nothing in the model is computed by TensorFlow"):
+            pymc3_tf.profile()
+        pm.Poisson("n", 1.0)
+        with pytest.raises(DiscreteVariableError, match="'n' are discrete"):
+            pymc3_tf.profile()
