@@ -206,7 +206,7 @@ class GradientError(DeclarationError):
     >>> with pm.Model():
     ...     pm.TFDensity("x", lambda x: -0.5 * square(x), testval=1.0)
     Traceback (most recent call last):
-    pymc3_tf.exceptions.GradientError: TFDensity 'x': the gradient of logp by 'x' is wrong: near...
+    pymc3_tf.exceptions.GradientError: TFDensity 'x': the gradient of logp with respect to 'x' is...
 
     Write instead the right gradient, ``upstream * 2.0 * x``, or a function that needs none:
 

@@ -67,7 +67,7 @@ def _is_repeated(variable: Any, checked: Checked, each: np.ndarray) -> bool:
     if not isinstance(density, TFDensity):
         return False
     data = np.asarray(variable.tag.test_value)
-    if density.value is None or data.dtype.kind != "f" or data.size < 2 or np.ma.is_masked(data):
+    if not density.has_value or data.dtype.kind != "f" or data.size < 2 or np.ma.is_masked(data):
         return False
     with theano.config.change_flags(compute_test_value="off"):
         value = tt.TensorType(data.dtype, [False] * data.ndim)("value")

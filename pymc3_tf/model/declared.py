@@ -189,6 +189,11 @@ class DeclaredDensity(pm.Continuous):
         return self._log_density.program
 
     @property
+    def has_value(self) -> bool:
+        """Whether something stands for the variable itself, and not all inputs are given."""
+        return self._declaration.value is not None
+
+    @property
     def given(self) -> Sequence[Given]:
         """The entries of ``params`` and ``feed_dict``, without the value."""
         return self._declaration.given
