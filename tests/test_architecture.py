@@ -12,6 +12,7 @@ ROOT = Path(pymc3_tf.__file__).parent
 LAYERS = [
     {"exceptions", "_version"},
     {"programs", "advice"},
+    {"host"},
     {"runtime", "nuts"},
     {"gradients"},
     {"capture"},
@@ -20,7 +21,16 @@ LAYERS = [
     {"sampling"},
     {"patches"},
 ]
-TENSORFLOW_ONLY = ["exceptions", "programs", "advice", "runtime", "nuts", "gradients", "capture"]
+TENSORFLOW_ONLY = [
+    "exceptions",
+    "programs",
+    "advice",
+    "host",
+    "runtime",
+    "nuts",
+    "gradients",
+    "capture",
+]
 
 
 def modules(package):

@@ -29,7 +29,7 @@ from tensorflow.python.eager import context as tf_context
 
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.nuts import trees
-from pymc3_tf.runtime import forks
+from pymc3_tf.runtime import failures, forks
 from pymc3_tf.sampling import arguments, culprits
 from pymc3_tf.sampling import chains as nuts_chains
 from pymc3_tf.sampling.starts import chain_starts, check_values
@@ -239,6 +239,10 @@ def sample(
             raise culprits.of_sampling(model, error, jit_compile) from None
         raise
     seconds = time.perf_counter() - begin
+    for island in program.islands:
+        number, text = island.take_failures()
+        if number:
+            failures.record(str(island.number), f"in {', '.join(island.ops)}: {text}", number)
     if result.interrupted:
         if progress:
             progress.stop()
