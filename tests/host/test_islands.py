@@ -192,7 +192,8 @@ def test_posterior_is_that_of_pymc3s_log_density(op, caplog):
     # pm.sample has the same density, here summed over a grid. Its variable is the logarithm of e.
     grid = np.linspace(np.log(0.05), np.log(0.99), 2000)
     (name,) = [v.name for v in model.vars]
-    logp = np.array([model.logp({name: z}) for z in grid])
+    density = model.logp  # a property that compiles it
+    logp = np.array([density({name: z}) for z in grid])
     weights = np.exp(logp - logp.max())
     cdf = np.cumsum(weights) / weights.sum()
     draws = np.log(idata.posterior.e.values.ravel()[::4])
