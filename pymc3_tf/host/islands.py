@@ -21,8 +21,6 @@ from pymc3_tf.programs.serialized import rewire
 
 # Bytes of what the library says of a failure.
 _TEXT = 2000
-# More kinds of ops are not listed.
-_SHOWN = 4
 # Control flow of version 1 cannot be cut in pieces.
 _VERSION_1 = {"Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"}
 _INPUTS = {"Placeholder", "PlaceholderWithDefault"}
@@ -46,6 +44,8 @@ class Island:
     ----------
     ops : list of str
         The kinds of its ops that XLA has no kernel for.
+    label : str
+        What to call it.
     inputs, outputs : list of tf.Tensor
         Of the whole graph.
 
@@ -73,6 +73,9 @@ class Island:
             for y in op.outputs
             if y.name in fetched or not members.issuperset(y.consumers())
         )
+        self.label = ", ".join(self.ops)
+        if not any(map(is_compiled, graph_def.node)):
+            self.label = "the density"
         library = build.library("islands")
         assert library is not None, "whoever forms islands asks for it first"
         self._library = library
@@ -256,15 +259,6 @@ def _reached(
     return found - start
 
 
-def _sentence(islands: List[Island]) -> str:
-    ops = sorted({op for island in islands for op in island.ops})
-    shown = ", ".join(ops) if len(ops) <= _SHOWN else "the density"
-    return (
-        f"XLA cannot compile {shown}: the compiled program calls TensorFlow for "
-        f"{'it' if len(ops) == 1 or len(ops) > _SHOWN else 'them'}."
-    )
-
-
 def form(
     graph_def: Any, outputs: List[str], is_compiled: Callable[[Any], bool]
 ) -> Tuple[List[Island], List[str]]:
@@ -306,7 +300,11 @@ def form(
             *results, flag = island(*island.inputs)
             replaced.update({y.name: r.name for y, r in zip(island.outputs, results)})
             flags.append(flag)
-        _log.info("%s", _sentence(islands))
+        _log.info(
+            "XLA cannot compile %s: the compiled program calls TensorFlow for %s.",
+            ", ".join(dict.fromkeys(island.label for island in islands)),
+            "it" if len(islands) == 1 else "them",
+        )
         value = tf.add_n([graph.get_tensor_by_name(outputs[0]), *flags])
         with_calls = graph.as_graph_def()
     members = {op.name for part in parts for op in part}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 
 import tensorflow as tf
 
@@ -36,7 +36,7 @@ def inlined(function: Any) -> Any:
 
 def builder(
     function: Any, inlined_def: Any, host: bool = False, whole: bool = False
-) -> Callable[..., Any]:
+) -> Tuple[Callable[..., Any], List[islands.Island]]:
     """Return a concrete function as one that adds its ops to the current graph, without calls.
 
     Parameters
@@ -52,7 +52,8 @@ def builder(
     Returns
     -------
     callable
-        Its attribute ``islands`` has those parts that XLA cannot compile.
+    list of Island
+        What XLA cannot compile, for which the ops call the host.
     """
     graph_def = tf.compat.v1.GraphDef.FromString(inlined_def.SerializeToString())
     inputs = [tensor.op.name for tensor in function.inputs]
@@ -75,7 +76,7 @@ def builder(
     used = {name.split(":")[0] for node in nodes for name in node.input}
 
     def build(*tensors: tf.Tensor) -> Any:
-        assert functions is not None  # and through this mention they live as long as `build`
+        assert functions is not formed  # and through this mention they live as long as `build`
         given = zip(inputs, [*tensors, *function.captured_inputs])
         return tf.import_graph_def(
             graph_def,
@@ -85,5 +86,4 @@ def builder(
             name="density",
         )
 
-    build.islands = formed  # type: ignore[attr-defined]
-    return build
+    return build, formed

@@ -175,6 +175,11 @@ class Program:
         The metric is a dense matrix, not a diagonal one.
     jit_compile : bool
         Compile with XLA.
+
+    Attributes
+    ----------
+    islands : list of Island
+        What XLA cannot compile, and calls the host for.
     """
 
     def __init__(
@@ -202,7 +207,7 @@ class Program:
             functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
         ).get_concrete_function(vector, *data)
         self._density = function, inlining.inlined(function)
-        self._value_and_gradient = inlining.builder(*self._density)
+        self._value_and_gradient, _ = inlining.builder(*self._density)
         # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
         # index, and take no time to compile.
         self._evaluate = tf.function(
@@ -225,15 +230,13 @@ class Program:
         self._whole = False
         self._trace()
 
-    @property
-    def islands(self) -> List[Island]:
-        """What XLA cannot compile, and calls the host for."""
-        return self._in_draws.islands
-
     def _trace(self) -> None:
         self._in_draws = self._value_and_gradient
+        self.islands: List[Island] = []
         if self._jit_compile:
-            self._in_draws = inlining.builder(*self._density, host=True, whole=self._whole)
+            self._in_draws, self.islands = inlining.builder(
+                *self._density, host=True, whole=self._whole
+            )
         self._draw = tf.function(
             self._make_draws, autograph=False, jit_compile=self._jit_compile
         ).get_concrete_function(*self._signature)

@@ -242,7 +242,7 @@ def sample(
     for island in program.islands:
         number, text = island.take_failures()
         if number:
-            failures.record(str(island.number), f"in {', '.join(island.ops)}: {text}", number)
+            failures.record(str(island.number), f"in {island.label}: {text}", number)
     if result.interrupted:
         if progress:
             progress.stop()
