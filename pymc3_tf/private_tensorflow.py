@@ -12,6 +12,7 @@ import types
 from typing import Any, Callable, ContextManager, Iterator, List, Optional, Sequence, Set, Tuple
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.core.protobuf import config_pb2, device_properties_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.framework import convert_to_constants, kernels, op_def_registry, ops
@@ -146,6 +147,30 @@ def variables_to_constants(
         return convert_to_constants.convert_variables_to_constants_from_session_graph(
             session, graph_def, roots, variable_names_allowlist=only
         )
+
+
+def call_host(
+    routine: str, inputs: Sequence[tf.Tensor], config: str, outputs: Sequence[tf.TensorSpec]
+) -> List[tf.Tensor]:
+    """Add a call of a routine of the host, registered with XLA, which alone runs it (2.13, 2.17).
+
+    Parameters
+    ----------
+    routine : str
+        Its registered name.
+    inputs : sequence of tf.Tensor
+    config : str
+        Handed to the routine; ASCII.
+    outputs : sequence of tf.TensorSpec
+    """
+    return gen_xla_ops.xla_custom_call_v2(
+        operands=inputs,
+        call_target_name=routine,
+        backend_config=config,
+        has_side_effect=False,
+        result_dtypes=[spec.dtype for spec in outputs],
+        result_shapes=[spec.shape for spec in outputs],
+    )
 
 
 def optimize(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str] = ()) -> Any:

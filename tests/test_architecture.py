@@ -12,6 +12,7 @@ ROOT = Path(pymc3_tf.__file__).parent
 LAYERS = [
     {"exceptions", "private_tensorflow", "_version"},
     {"programs", "advice"},
+    {"host"},
     {"runtime", "nuts"},
     {"gradients"},
     {"capture"},
@@ -26,6 +27,7 @@ TENSORFLOW_ONLY = [
     "private_tensorflow",
     "programs",
     "advice",
+    "host",
     "runtime",
     "nuts",
     "gradients",

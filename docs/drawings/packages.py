@@ -39,6 +39,7 @@ LAYERS = [
         "runtime": ("sessions, devices, forks", TENSORFLOW),
         "nuts": ("the No-U-Turn sampler under XLA", TENSORFLOW),
     },
+    {"host": ("C++ that compiled programs call", TENSORFLOW)},
     {
         "programs": ("frozen TensorFlow computations", TENSORFLOW),
         "advice": ("what to write instead, for errors", TENSORFLOW),

@@ -8,10 +8,12 @@ TensorFlow's ops: loops would otherwise be differentiated, which XLA cannot do i
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import tensorflow as tf
+
+from pymc3_tf.host import routines
 
 # Rows of a panel. Wider ones take longer to compile and run no faster.
 _PANEL = 8
@@ -144,13 +146,15 @@ def _inverse_of_small(blocks: tf.Tensor) -> tf.Tensor:
     return inverse
 
 
-def substitute(graph_def: Any) -> List[Any]:
+def substitute(graph_def: Any, host: bool = False) -> List[Any]:
     """Put these in place of TensorFlow's ops in a graph that XLA is going to compile.
 
     Parameters
     ----------
     graph_def : tf.compat.v1.GraphDef
         Changed in place. It has to say the shapes of its placeholders.
+    host : bool
+        Take routines of the host where there are some, which only XLA can call.
 
     Returns
     -------
@@ -158,7 +162,8 @@ def substitute(graph_def: Any) -> List[Any]:
         What has to be kept as long as the graph is used: when TensorFlow's functions go, so do
         their definitions, whoever uses them.
     """
-    nodes = {node.name: node for node in graph_def.node if node.op in _FUNCTIONS}
+    wanted = routines.OPS if host else _FUNCTIONS
+    nodes = {node.name: node for node in graph_def.node if node.op in wanted}
     if not nodes:
         return []
     calls, functions = {}, []
@@ -166,9 +171,10 @@ def substitute(graph_def: Any) -> List[Any]:
         tf.import_graph_def(graph_def, name="")
         for name in nodes:
             op = graph.get_operation_by_name(name)
-            if _is_worth_it(op):
-                functions.append(tf.function(_FUNCTIONS[op.type](op), autograph=False))
-                calls[name] = functions[-1](*op.inputs).op.name
+            found = (routines.routine(op) if host else None) or _panels(op)
+            if found is not None:
+                functions.append(tf.function(found, autograph=False))
+                calls[name] = tf.nest.flatten(functions[-1](*op.inputs))[0].op.name
     with_calls = graph.as_graph_def()
     by_name = {node.name: node for node in with_calls.node}
     for name, call in calls.items():
@@ -179,11 +185,16 @@ def substitute(graph_def: Any) -> List[Any]:
     return functions
 
 
-def _is_worth_it(op: tf.Operation) -> bool:
+def _panels(op: tf.Operation) -> Optional[Callable[..., tf.Tensor]]:
+    """Return what computes an op in panels; None if it would be no faster."""
+    if op.type not in _FUNCTIONS:
+        return None
     if not all(x.shape.is_fully_defined() and x.dtype.is_floating for x in op.inputs):
-        return False
+        return None
     size = op.inputs[0].shape[-1]
-    return _SMALLEST <= size <= (size if op.type == "Cholesky" else _LARGEST_SYSTEM)
+    if not _SMALLEST <= size <= (size if op.type == "Cholesky" else _LARGEST_SYSTEM):
+        return None
+    return _FUNCTIONS[op.type](op)
 
 
 _FUNCTIONS: Dict[str, Callable[[tf.Operation], Callable[..., tf.Tensor]]] = {

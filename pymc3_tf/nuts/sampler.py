@@ -8,14 +8,14 @@ how often and with which numbers is in ``chains``; nothing here knows of PyMC3.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf.nuts import factorizations, trees
-from pymc3_tf.private_tensorflow import optimize
-from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
+from pymc3_tf.host.islands import Island
+from pymc3_tf.nuts import inlining, trees
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -140,49 +140,6 @@ def _value_and_gradient(
         return tf.map_fn(of_one, position, fn_output_signature=signature)
 
 
-def _inline(function: Any) -> Callable[..., Any]:
-    """Return a concrete function as one that adds its ops to the current graph, without calls.
-
-    Between the function that TensorFlow makes of the value and the one that it makes of the
-    gradient pass not only numbers but also permutations and the like, which XLA wants to know. Not
-    seeing where they come from, it takes all that goes into the call for constants, and compiles
-    the program anew whenever the metric or the data change.
-    """
-    graph_def = function.graph.as_graph_def()
-    for marked in [*graph_def.library.function, *every_node(graph_def)]:
-        # Of these marks the first two forbid inlining, and the last one breaks up loops.
-        for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
-            marked.attr.pop(mark, None)
-    inputs = [tensor.op.name for tensor in function.inputs]
-    outputs = [tensor.name for tensor in function.outputs]
-    graph_def = optimize(graph_def, [*inputs, *outputs], ["function"])
-    name_functions(graph_def)
-    define_functions(graph_def)
-    functions = factorizations.substitute(graph_def)
-    # Placeholders are left out, since XLA cannot compile them even where they stand unused.
-    nodes = [node for node in graph_def.node if node.name not in inputs]
-    for node in nodes:
-        node.attr.pop("_class", None)  # may say to be placed beside a placeholder
-        kept = [name for name in node.input if name.lstrip("^") not in inputs or name[0] != "^"]
-        node.input[:] = kept
-    del graph_def.node[:]
-    graph_def.node.extend(nodes)
-    used = {name.split(":")[0] for node in nodes for name in node.input}
-
-    def build(*tensors: tf.Tensor) -> Any:
-        assert functions is not None  # and through this mention they live as long as `build`
-        given = zip(inputs, [*tensors, *function.captured_inputs])
-        return tf.import_graph_def(
-            graph_def,
-            # An identity brings the tensor into the current graph, from those around it.
-            input_map={name: tf.identity(tensor) for name, tensor in given if name in used},
-            return_elements=outputs,
-            name="density",
-        )
-
-    return build
-
-
 class Block(NamedTuple):
     """What one call returns: draws, and the state after the last of them.
 
@@ -218,6 +175,11 @@ class Program:
         The metric is a dense matrix, not a diagonal one.
     jit_compile : bool
         Compile with XLA.
+
+    Attributes
+    ----------
+    islands : list of Island
+        What XLA cannot compile, and calls the host for.
     """
 
     def __init__(
@@ -241,11 +203,11 @@ class Program:
         scalar = tf.TensorSpec(self.batch, tf.float64)
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
         factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
-        self._value_and_gradient = _inline(
-            tf.function(
-                functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
-            ).get_concrete_function(vector, *data)
-        )
+        function = tf.function(
+            functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
+        ).get_concrete_function(vector, *data)
+        self._density = function, inlining.inlined(function)
+        self._value_and_gradient, _ = inlining.builder(*self._density)
         # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
         # index, and take no time to compile.
         self._evaluate = tf.function(
@@ -256,19 +218,41 @@ class Program:
             if chains
             else self._evaluate
         )
-        self._draw = tf.function(
-            self._make_draws, autograph=False, jit_compile=jit_compile
-        ).get_concrete_function(
-            vector,
-            scalar,
-            vector,
-            averaging,
-            factor,
+        self._signature = [
+            *(vector, scalar, vector, averaging, factor),
             tf.TensorSpec([], tf.float64),
             tf.TensorSpec([2], tf.int32),
             tf.TensorSpec([len(Control._fields)], tf.int32),
             *data,
-        )
+        ]
+        self._jit_compile = jit_compile
+        self._lock = threading.Lock()
+        self._whole = False
+        self._trace()
+
+    def _trace(self) -> None:
+        self._in_draws = self._value_and_gradient
+        self.islands: List[Island] = []
+        if self._jit_compile:
+            self._in_draws, self.islands = inlining.builder(
+                *self._density, host=True, whole=self._whole
+            )
+        self._draw = tf.function(
+            self._make_draws, autograph=False, jit_compile=self._jit_compile
+        ).get_concrete_function(*self._signature)
+
+    def _call(self, *arguments: Any) -> Any:
+        try:
+            return self._draw(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            # XLA has no form for a loop, say: TensorFlow computes the whole density then.
+            with self._lock:
+                if not self._whole and self._jit_compile and not self.batch:
+                    self._whole = True
+                    self._trace()
+            if not (self._whole and self.islands):
+                raise
+        return self._draw(*arguments)
 
     def evaluate(self, position: np.ndarray, data: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray]:
         """Return the log density and its gradient, of a batch if the program is one of a batch.
@@ -340,7 +324,7 @@ class Program:
         control : Control
         data : sequence of tf.Tensor
         """
-        draws, number, *after = self._draw(
+        draws, number, *after = self._call(
             *state,
             factor,
             target_accept,
@@ -354,7 +338,7 @@ class Program:
     def _log_density(self, data: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
         @tf.custom_gradient
         def logp(position: tf.Tensor) -> Any:
-            value, gradient = self._value_and_gradient(position, *data)
+            value, gradient = self._in_draws(position, *data)
             return value, lambda upstream: upstream[..., None] * gradient
 
         return logp

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List
+from typing import Any, Callable, Dict, List
 
 import tensorflow as tf
 
 from pymc3_tf.private_tensorflow import registered_kernels
-from pymc3_tf.programs.serialized import GraphDef, NodeDef, every_node
+from pymc3_tf.programs.serialized import GraphDef, NodeDef, called_functions, every_node
 
 # A forked process cannot start XLA.
 _STARTED_IN = os.getpid()
@@ -52,6 +52,35 @@ def unsupported_by_xla(graph_def: GraphDef) -> List[str]:
     return sorted(
         {node.op for node in nodes if not any(_fits(kernel, node) for kernel in found[node.op])}
     )
+
+
+def compiled_by_xla(graph_def: Any) -> Callable[[Any], bool]:
+    """Return a function that says of a node whether XLA has kernels for it and what it calls.
+
+    Parameters
+    ----------
+    graph_def : tf.compat.v1.GraphDef
+        With the library of the functions that its nodes call.
+    """
+    functions = {f.signature.name: f for f in graph_def.library.function}
+    known: Dict[str, bool] = {}
+    if not _is_ready():
+        return lambda node: True
+
+    def body(name: str) -> bool:
+        if name not in known:
+            known[name] = True  # a function that calls itself
+            known[name] = all(map(is_compiled, functions[name].node_def))
+        return known[name]
+
+    def is_compiled(node: Any) -> bool:
+        called = [name for name in called_functions(node) if name in functions]
+        plain = node.op in functions or node.op in _WITHOUT_KERNEL
+        return all(map(body, called)) and (
+            plain or any(_fits(kernel, node) for kernel in _kernels(node.op))
+        )
+
+    return is_compiled
 
 
 def _is_ready() -> bool:

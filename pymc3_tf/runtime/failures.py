@@ -86,11 +86,11 @@ def are_ignored() -> bool:
     return _ignored.get()
 
 
-def record(key: str, text: str) -> None:
-    """Count a failure of the graph with a key; the text of the first one is kept."""
+def record(key: str, text: str, number: int = 1) -> None:
+    """Count failures of the graph with a key; the text of the first one is kept."""
     if are_ignored():
         return
-    _failures.setdefault(key, _Failures(text)).number += 1
+    _failures.setdefault(key, _Failures(text)).number += number
 
 
 def take() -> List[str]:

@@ -28,7 +28,7 @@ from cachetools import LRUCache
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.nuts import trees
 from pymc3_tf.private_tensorflow import eager_mode, is_eager_by_default
-from pymc3_tf.runtime import forks
+from pymc3_tf.runtime import failures, forks
 from pymc3_tf.sampling import arguments, culprits
 from pymc3_tf.sampling import chains as nuts_chains
 from pymc3_tf.sampling.progress import ProgressBar
@@ -242,6 +242,10 @@ def sample(
             raise culprits.of_sampling(model, error, jit_compile) from None
         raise
     seconds = time.perf_counter() - begin
+    for island in program.islands:
+        number, text = island.take_failures()
+        if number:
+            failures.record(str(island.number), f"in {island.label}: {text}", number)
     if result.interrupted:
         if progress:
             progress.stop()

@@ -9,6 +9,7 @@ from support import logp_dlogp_function
 
 import pymc3_tf
 from pymc3_tf.exceptions import CompilationError
+from pymc3_tf.host import build
 from pymc3_tf.nuts.sampler import Program
 from pymc3_tf.programs.loops import bound_loops
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
@@ -214,7 +215,9 @@ def test_gradients_inside_of_the_sampler(logp, chains):
     np.testing.assert_allclose(gradient, np.broadcast_to(right[1], position.shape), rtol=1e-11)
 
 
-def test_a_loop_without_bound_is_refused_by_name():
+def test_a_loop_without_bound_is_refused_by_name_without_routines_of_the_host(monkeypatch):
+    monkeypatch.setattr(build, "library", lambda name: None)
+
     def growing(y, a):
         (z,) = tf.while_loop(
             lambda z: z < 5.0, lambda z: (z * 1.5 + tf.abs(a),), (tf.constant(0.5, tf.float64),)

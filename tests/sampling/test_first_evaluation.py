@@ -11,6 +11,7 @@ from support import tf_normal
 
 import pymc3_tf
 from pymc3_tf.exceptions import EvaluationError, message
+from pymc3_tf.host import build
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.sampling import chains, starts, traces
 from pymc3_tf.sampling.progress import ProgressBar
@@ -262,6 +263,7 @@ def test_lack_of_memory_is_not_called_a_failure_to_compile(monkeypatch):
 
 
 def test_an_error_takes_the_progress_bar_away(capsys, monkeypatch, caplog):
+    monkeypatch.setattr(build, "library", lambda name: None)
     caplog.set_level(logging.ERROR)
 
     def logp(value):

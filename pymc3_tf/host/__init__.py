@@ -1,0 +1,1 @@
+"""What a program that XLA compiled calls on the host: C++ that is built on first use."""

@@ -1,0 +1,215 @@
+"""Linear algebra on the host: against NumPy and TensorFlow, inside of programs of XLA."""
+
+import concurrent.futures
+import resource
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pymc3_tf.host import build, routines
+from pymc3_tf.nuts import factorizations
+from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.programs.serialized import every_node
+from pymc3_tf.sampling import chains
+
+SHAPES = [(1,), (7,), (30,), (2, 3, 20)]
+
+
+def positive_definite(*shape):
+    random = np.random.RandomState(shape[-1])
+    factor = random.randn(*shape, shape[-1])
+    return factor @ np.swapaxes(factor, -1, -2) + np.eye(shape[-1])
+
+
+def compiled(function, *arrays):
+    assert build.library("routines") and build.library("eigenvalues")
+    call = tf.function(function, jit_compile=True, autograph=False)
+    return tf.nest.map_structure(lambda y: y.numpy(), call(*map(tf.constant, arrays)))
+
+
+def turned(x):
+    return np.swapaxes(x, -1, -2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cholesky_of_the_lower_triangle(shape):
+    matrix = positive_definite(*shape)
+    expected = np.linalg.cholesky(matrix)
+    found = compiled(routines.cholesky, np.tril(matrix))
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+    # XLA would rather hand over a transposed matrix as it lies in memory.
+    found = compiled(lambda a: routines.cholesky(tf.linalg.matrix_transpose(a)), np.triu(matrix))
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [-1.0, 0.0, np.nan])
+def test_what_is_not_positive_definite_is_no_number(bad):
+    matrices = np.stack([positive_definite(30)] * 2)
+    matrices[1, 12, 12] = bad
+    good, none = compiled(routines.cholesky, matrices)
+    np.testing.assert_allclose(good, np.linalg.cholesky(matrices[0]), rtol=1e-12, atol=1e-13)
+    assert np.isnan(none[12:, 12:][np.tril_indices(18)]).all()
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_triangular_solve_of_the_triangle(shape, lower, adjoint):
+    triangle = np.linalg.cholesky(positive_definite(*shape))
+    ignored = np.triu(np.full(shape + shape[-1:], np.nan), 1)
+    matrix = np.where(np.isnan(ignored), ignored, triangle)
+    if not lower:
+        triangle, matrix = turned(triangle), turned(matrix)
+    system = turned(triangle) if adjoint else triangle
+    for columns in (1, 3):
+        rhs = np.random.RandomState(0).randn(*shape, columns)
+        found = compiled(lambda a, b: routines.triangular_solve(a, b, lower, adjoint), matrix, rhs)
+        np.testing.assert_allclose(found, np.linalg.solve(system, rhs), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_eigenvalues_of_the_lower_triangle(shape):
+    matrix = positive_definite(*shape)
+    values, vectors = compiled(routines.eigenvalues, np.tril(matrix))
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix), rtol=1e-10)
+    again = (vectors * values[..., None, :]) @ turned(vectors)
+    np.testing.assert_allclose(again, matrix, rtol=1e-10, atol=1e-11)
+    matrix[..., 0, 0] = np.nan
+    assert np.isnan(compiled(routines.eigenvalues, matrix)[0]).all()
+
+
+@pytest.mark.parametrize("transposed", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_products(batch, transposed):
+    random = np.random.RandomState(0)
+    left, right = random.randn(*batch, 5, 6), random.randn(*batch, 6, 7)
+    given = [turned(x).copy() if t else x for x, t in zip((left, right), transposed)]
+    found = compiled(lambda x, y: routines.product(x, y, *transposed), *given)
+    np.testing.assert_allclose(found, left @ right, rtol=1e-12, atol=1e-14)
+
+
+def ops(graph_def):
+    return {node.op for node in every_node(graph_def)}
+
+
+@pytest.mark.parametrize("size", [7, 8, 40])
+def test_graphs_get_them_where_they_pay(size):
+    with tf.Graph().as_default() as graph:
+        matrix = tf.compat.v1.placeholder(tf.float64, [size, size])
+        factor = tf.linalg.cholesky(matrix)
+        tf.matmul(tf.linalg.triangular_solve(factor, matrix), tf.linalg.eigh(matrix)[1])
+        tf.linalg.cholesky(tf.cast(matrix, tf.float32))
+    graph_def = graph.as_graph_def()
+    kept = factorizations.substitute(graph_def, host=True)
+    names = {"Cholesky", "MatrixTriangularSolve", "SelfAdjointEigV2", "MatMul"}
+    # Of float32, matrices are factorized in panels or by XLA.
+    left = {7: names, 8: {"Cholesky", "MatMul"}, 40: set()}[size]
+    assert names & {node.op for node in graph_def.node} == left
+    assert ("XlaCustomCallV2" in ops(graph_def)) == (size > 7)
+    assert len(kept) == {7: 0, 8: 3, 40: 5}[size]
+
+
+N = 40
+POINTS = np.linspace(0, 1, N)
+DATA = np.sin(5 * POINTS)
+
+
+def process(position):
+    """Return the log density of a latent Gaussian process, with a prior of its eigenvalues."""
+    distances = tf.constant(np.subtract.outer(POINTS, POINTS) ** 2)
+    unit = tf.eye(N, dtype=tf.float64)
+    covariance = tf.exp(position[0] - distances * tf.exp(position[1])) + 0.1 * unit
+    factor = tf.linalg.cholesky(covariance)
+    white = tf.linalg.triangular_solve(factor, tf.constant(DATA)[:, None])
+    log_det = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)))
+    largest = tf.linalg.eigvalsh(tf.matmul(covariance, covariance))[-1]
+    prior = -0.5 * tf.reduce_sum(position**2) - 0.001 * largest
+    return prior - 0.5 * tf.reduce_sum(white**2) - log_det
+
+
+@pytest.fixture(scope="module")
+def program():
+    return Program(process, 2)
+
+
+def in_draws(program, position):
+    call = tf.function(program._in_draws, jit_compile=True, autograph=False)
+    value, gradient = call(tf.constant(position, tf.float64))
+    return value.numpy(), gradient.numpy()
+
+
+def test_density_has_the_value_and_gradient_of_tensorflow_and_of_differences(program):
+    for position in ([0.3, 1.0], [-0.4, 2.0]):
+        value, gradient = in_draws(program, position)
+        x = tf.constant(position, tf.float64)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            expected = process(x)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient, tape.gradient(expected, x), rtol=1e-11)
+        for i, step in enumerate(1e-5 * np.eye(2)):
+            slope = (in_draws(program, x + step)[0] - in_draws(program, x - step)[0]) / 2e-5
+            np.testing.assert_allclose(gradient[i], slope, rtol=1e-6)
+
+
+def test_sampler_calls_the_host_and_the_check_of_starts_does_not(program):
+    assert "XlaCustomCallV2" in ops(program._draw.graph.as_graph_def())
+    assert "XlaCustomCallV2" not in ops(program._evaluate.graph.as_graph_def())
+
+
+def test_without_xla_the_host_is_not_called():
+    plain = Program(process, 2, jit_compile=False)
+    assert "XlaCustomCallV2" not in ops(plain._draw.graph.as_graph_def())
+    assert np.isfinite(chains.sample(plain, np.zeros((1, 2)), 2, 0).draws.positions).all()
+
+
+def test_chains_in_threads_draw_what_they_draw_one_after_the_other(program):
+    starts = np.zeros((2, 2))
+    one, two = (
+        chains.sample(program, starts, 50, 50, random_seed=1, cores=cores) for cores in (1, 2)
+    )
+    np.testing.assert_array_equal(one.draws.positions, two.draws.positions)
+
+
+def test_batch_of_chains_calls_the_host():
+    batch = Program(process, 2, chains=3)
+    assert "XlaCustomCallV2" in ops(batch._draw.graph.as_graph_def())
+    positions = [[0.3, 1.0], [-0.4, 2.0], [0.0, 0.0]]
+    values, gradients = in_draws(batch, positions)
+    expected = [batch.evaluate_each(np.array([x]), []) for x in positions]
+    np.testing.assert_allclose(values, [e[0][0] for e in expected], rtol=1e-12)
+    np.testing.assert_allclose(gradients, [e[1][0] for e in expected], rtol=1e-10)
+
+
+def test_what_is_not_positive_definite_is_a_divergence():
+    def logp(position):
+        # Beyond one there is no factor.
+        factor = tf.linalg.cholesky(tf.eye(20, dtype=tf.float64) * (1 - position[0]))
+        log_det = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)))
+        return 0.001 * log_det - 0.5 * position[0] ** 2
+
+    program = Program(logp, 1)
+    assert np.isnan(in_draws(program, [2.0])[0])
+    result = chains.sample(program, np.array([[0.9]]), 200, 0, random_seed=1)
+    assert result.draws.stats["diverging"].any()
+    assert (result.draws.positions < 1).all()
+
+
+def test_memory_stays_flat():
+    matrix = positive_definite(30)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def many(a):
+        def body(i, total):
+            factor = routines.cholesky(a + total * 1e-9)
+            return i + 1, routines.eigenvalues(factor)[0][0]
+
+        return tf.while_loop(lambda i, _: i < 1000, body, (0, tf.zeros([], tf.float64)))[1]
+
+    many(tf.constant(matrix))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: many(tf.constant(matrix)), range(10)))
+    # In kB: a matrix that is lost on each call would take 70 MB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
