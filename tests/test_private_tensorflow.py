@@ -12,6 +12,7 @@ import pymc3_tf
 from pymc3_tf import private_tensorflow as private
 
 v1 = tf.compat.v1
+PRIVATE = ("tensorflow.python", "tensorflow.core", "tensorflow.compiler")
 NAMES = {
     "_config", "_get_control_flow_context", "_get_function", "_get_graph",
     "_make_callable_from_options", "_target", "_update_input", "sess_str",
