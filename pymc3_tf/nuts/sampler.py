@@ -197,7 +197,7 @@ class Block(NamedTuple):
     state: State
 
 
-class Program:
+class CompiledSampler:
     """A log density and the sampler of it, ready to be called from any number of threads.
 
     Parameters

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
-from pymc3_tf.nuts.sampler import COLUMNS, Control, Program, State
+from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, Control, State
 from pymc3_tf.runtime.forks import available_cores
 
 # Seconds of a turn, and of one call: together a little less than half of the time between two
@@ -167,8 +167,8 @@ class Draws:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-    """What ``sample`` returns.
+class ChainsResult:
+    """What ``run_chains`` returns.
 
     Attributes
     ----------
@@ -207,12 +207,12 @@ class Progress(NamedTuple):
     divergences: np.ndarray
 
 
-class _Chain:
+class _RunningChain:
     """One chain, or a batch of chains that goes as one."""
 
     def __init__(
         self,
-        program: Program,
+        sampler: CompiledSampler,
         state: State,
         seed: np.ndarray,
         phases: Sequence[Phase],
@@ -223,15 +223,15 @@ class _Chain:
         self.made = 0
         self.finished = not phases
         self.blocks: List[List[np.ndarray]] = [[] for _ in phases]
-        self.divergences = np.zeros(program.batch, int)
-        self._program = program
+        self.divergences = np.zeros(sampler.batch, int)
+        self._sampler = sampler
         self._state = state
         self._phase = self._step = 0
         self._leapfrogs = 1
         self._fixed = tf.constant(target_accept, tf.float64), tf.constant(seed)
         self._data = data
-        unit = np.eye(program.size) if program.dense else np.ones(program.size)
-        self.factor = np.broadcast_to(unit, program.batch + list(unit.shape))
+        unit = np.eye(sampler.size) if sampler.dense else np.ones(sampler.size)
+        self.factor = np.broadcast_to(unit, sampler.batch + list(unit.shape))
         self._factor = tf.constant(self.factor)
 
     def turn(self, stop: threading.Event) -> None:
@@ -244,14 +244,14 @@ class _Chain:
         phase = self.phases[self._phase]
         control = Control(
             first=self.made,
-            number=min(phase.length - self._step, self._program.rows),
+            number=min(phase.length - self._step, self._sampler.rows),
             leapfrogs=self._leapfrogs,
             step=phase.before + self._step,
             adaptation=phase.adaptation,
         )
         begin = time.perf_counter()
         target_accept, seed = self._fixed
-        block, self._state = self._program.draw(
+        block, self._state = self._sampler.draw(
             self._state, self._factor, target_accept, seed, control, self._data
         )
         n_steps = block[..., COLUMNS.index("n_steps") - len(COLUMNS)].reshape(len(block), -1)
@@ -267,8 +267,8 @@ class _Chain:
 
     def _finish(self, phase: Phase) -> None:
         if phase.learns:
-            positions = np.concatenate(self.blocks[self._phase])[..., : self._program.size]
-            self.factor = factor_of_covariance(positions, self._program.dense)
+            positions = np.concatenate(self.blocks[self._phase])[..., : self._sampler.size]
+            self.factor = factor_of_covariance(positions, self._sampler.dense)
             self._factor = tf.constant(self.factor)
         self._phase += 1
         self._step = 0
@@ -284,8 +284,8 @@ def averaging_from(step_size: Any) -> np.ndarray:
     return np.stack([step_size, zero, zero, np.log(10 * step_size)], axis=-1)
 
 
-def sample(
-    program: Program,
+def run_chains(
+    sampler: CompiledSampler,
     starts: np.ndarray,
     draws: int = 1000,
     tune: int = 1000,
@@ -296,18 +296,18 @@ def sample(
     cores: Optional[int] = None,
     callback: Optional[Callable[[Progress], None]] = None,
     keep_warmup: bool = False,
-) -> Sample:
+) -> ChainsResult:
     """Draw from a log density with NUTS.
 
     Parameters
     ----------
-    program : Program
+    sampler : CompiledSampler
         Of one chain: chains run in parallel, in threads. Of a batch: all chains go as one.
     starts : array, shape (chains, n)
     draws, tune : int
         Draws of each chain after the warmup, and in the warmup.
     data : sequence of array
-        What the log density takes besides the position; of the shapes the program was made for.
+        What the log density takes besides the position; of the shapes the sampler was made for.
     target_accept : float
         Mean acceptance rate to which the step size is tuned.
     random_seed : int or sequence of int, optional
@@ -322,14 +322,14 @@ def sample(
 
     Returns
     -------
-    Sample
+    ChainsResult
         After a KeyboardInterrupt what there is so far: the same number of draws of each of those
         chains that together have most draws.
 
     Raises
     ------
     ValueError
-        If an argument does not fit the program or the others.
+        If an argument does not fit the sampler or the others.
     StartError
         If the log density or its gradient is not finite at a start.
     KeyboardInterrupt
@@ -339,24 +339,26 @@ def sample(
     --------
     >>> import numpy as np
     >>> import tensorflow as tf
-    >>> from pymc3_tf.sampling.chains import sample
-    >>> from pymc3_tf.nuts.sampler import Program
-    >>> normal = Program(lambda x: -0.5 * tf.reduce_sum(x**2), 3)
-    >>> result = sample(normal, np.zeros((2, 3)), draws=100, tune=100, random_seed=1)
+    >>> from pymc3_tf.sampling.chains import run_chains
+    >>> from pymc3_tf.nuts.sampler import CompiledSampler
+    >>> normal = CompiledSampler(lambda x: -0.5 * tf.reduce_sum(x**2), 3)
+    >>> result = run_chains(normal, np.zeros((2, 3)), draws=100, tune=100, random_seed=1)
     >>> result.draws.positions.shape
     (2, 100, 3)
     """
     starts = np.array(starts, float)
-    _require_fitting(program, starts, draws, tune)
+    _require_fitting(sampler, starts, draws, tune)
     phases = [*warmup(tune), Phase(draws)]
     constants = [tf.constant(array) for array in data]
     seeds = chain_seeds(random_seed, len(starts))
     first = range(len(starts))
-    if program.batch:
+    if sampler.batch:
         # One chain, as far as all that follows is concerned.
         starts, seeds, first = starts[None], _words(seeds.view(np.uint32).ravel(), 1), range(1)
     chains = [
-        _Chain(program, _start(program, *at, constants), seed, phases, target_accept, constants)
+        _RunningChain(
+            sampler, _start(sampler, *at, constants), seed, phases, target_accept, constants
+        )
         for at, seed in zip(zip(starts, first), seeds)
     ]
     interrupted = False
@@ -366,15 +368,15 @@ def sample(
         interrupted = True
         if not any(chain.blocks[-1] for chain in chains):
             raise
-    return _collect(program, chains, keep_warmup, interrupted)
+    return _collect(sampler, chains, keep_warmup, interrupted)
 
 
-def _require_fitting(program: Program, starts: np.ndarray, draws: int, tune: int) -> None:
-    chains = program.batch[0] if program.batch else len(starts)
-    if starts.ndim != 2 or not len(starts) or starts.shape != (chains, program.size):
+def _require_fitting(sampler: CompiledSampler, starts: np.ndarray, draws: int, tune: int) -> None:
+    chains = sampler.batch[0] if sampler.batch else len(starts)
+    if starts.ndim != 2 or not len(starts) or starts.shape != (chains, sampler.size):
         raise ValueError(
             f"starts: shape {starts.shape} does not fit. Give one row for each of "
-            f"{chains or 'at least one'} chains, with {program.size} elements."
+            f"{chains or 'at least one'} chains, with {sampler.size} elements."
         )
     if draws < 1 or tune < 0:
         raise ValueError(
@@ -382,11 +384,13 @@ def _require_fitting(program: Program, starts: np.ndarray, draws: int, tune: int
         )
 
 
-def _start(program: Program, position: np.ndarray, first: int, data: Sequence[tf.Tensor]) -> State:
-    lp, gradient = program.evaluate(position, data)
+def _start(
+    sampler: CompiledSampler, position: np.ndarray, first: int, data: Sequence[tf.Tensor]
+) -> State:
+    lp, gradient = sampler.evaluate(position, data)
     _require_finite(np.atleast_1d(lp), np.atleast_2d(gradient), first)
     # As in PyMC3; the first draws of the warmup take it wherever it belongs.
-    step_size = np.full(program.batch, 0.25 / program.size**0.25)
+    step_size = np.full(sampler.batch, 0.25 / sampler.size**0.25)
     return State(position, lp, gradient, averaging_from(step_size))
 
 
@@ -407,7 +411,7 @@ def _require_finite(lp: np.ndarray, gradient: np.ndarray, first: int) -> None:
 
 
 def _run(
-    chains: Sequence[_Chain],
+    chains: Sequence[_RunningChain],
     cores: int,
     callback: Optional[Callable[[Progress], None]],
     total: int,
@@ -432,7 +436,7 @@ def _run(
             stop.set()
 
 
-def _progress(chains: Sequence[_Chain], total: int) -> Progress:
+def _progress(chains: Sequence[_RunningChain], total: int) -> Progress:
     width = chains[0].divergences.size
     return Progress(
         np.repeat([chain.made for chain in chains], width),
@@ -442,22 +446,22 @@ def _progress(chains: Sequence[_Chain], total: int) -> Progress:
 
 
 def _collect(
-    program: Program, chains: Sequence[_Chain], keep_warmup: bool, interrupted: bool
-) -> Sample:
+    sampler: CompiledSampler, chains: Sequence[_RunningChain], keep_warmup: bool, interrupted: bool
+) -> ChainsResult:
     kept, length = _most([sum(map(len, chain.blocks[-1])) for chain in chains])
     some = [chains[i] for i in kept]
 
     def gather(phases: slice, length: Optional[int]) -> Draws:
         rows = [[b for blocks in chain.blocks[phases] for b in blocks] for chain in some]
-        empty = np.empty((0, *program.batch, program.size + len(COLUMNS)))
+        empty = np.empty((0, *sampler.batch, sampler.size + len(COLUMNS)))
         joined = [np.concatenate([empty, *blocks])[:length] for blocks in rows]
-        return _draws(np.moveaxis(joined[0], 1, 0) if program.batch else np.stack(joined))
+        return _draws(np.moveaxis(joined[0], 1, 0) if sampler.batch else np.stack(joined))
 
-    factors = np.concatenate([c.factor if program.batch else c.factor[None] for c in some])
-    return Sample(
+    factors = np.concatenate([c.factor if sampler.batch else c.factor[None] for c in some])
+    return ChainsResult(
         gather(slice(-1, None), length),
         gather(slice(None, -1), None) if keep_warmup else None,
-        np.arange(len(factors)) if program.batch else np.array(kept),
+        np.arange(len(factors)) if sampler.batch else np.array(kept),
         factors,
         interrupted,
     )

@@ -219,7 +219,7 @@ def sample(
         observed = _wanted(
             model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
         )
-        result = nuts_chains.sample(
+        result = nuts_chains.run_chains(
             program,
             starts,
             draws,
@@ -323,7 +323,7 @@ class _Compiled(Dict[Any, Any]):
 
 def _compiled(
     model: pm.Model, batch: int, max_treedepth: int, dense: bool, jit_compile: bool
-) -> Tuple[UnconstrainedModel, nuts.Program]:
+) -> Tuple[UnconstrainedModel, nuts.CompiledSampler]:
     """Return the functions of a model and its sampler: those of last time, if nothing changed."""
     known = model.__dict__.setdefault("_pymc3_tf_compiled", _Compiled())
     contents = [*model.basic_RVs, *model.deterministics, *model.potentials]
@@ -336,7 +336,7 @@ def _compiled(
     specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data)
     key = batch, max_treedepth, dense, jit_compile, specs
     if key not in programs:
-        programs[key] = nuts.Program(
+        programs[key] = nuts.CompiledSampler(
             unconstrained.log_density,
             unconstrained.size,
             specs,

@@ -12,9 +12,9 @@ import scipy.stats
 import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
-from pymc3_tf.nuts.sampler import Control, Program, State, tensorflow_probability
+from pymc3_tf.nuts.sampler import CompiledSampler, Control, State, tensorflow_probability
 from pymc3_tf.sampling import chains
-from pymc3_tf.sampling.chains import factor_of_covariance, sample, warmup
+from pymc3_tf.sampling.chains import factor_of_covariance, run_chains, warmup
 
 SIZE = 4
 SCALES = np.array([0.1, 1.0, 3.0, 50.0])
@@ -41,14 +41,14 @@ def normal(position, mean, precision):
 
 @pytest.fixture(scope="module")
 def program():
-    return Program(normal, SIZE, SPECS)
+    return CompiledSampler(normal, SIZE, SPECS)
 
 
 @pytest.fixture(scope="module")
 def drawn(program):
     """10,000 draws of the correlated normal, and their warmup."""
     starts = np.random.RandomState(1).uniform(-1, 1, (2, SIZE))
-    return sample(program, starts, 5000, 1000, data=DATA, random_seed=1, keep_warmup=True)
+    return run_chains(program, starts, 5000, 1000, data=DATA, random_seed=1, keep_warmup=True)
 
 
 def assert_distribution(positions, mean, covariance):
@@ -77,17 +77,17 @@ def test_correlated_normal(drawn):
 
 
 def test_batch_of_chains():
-    batch = Program(normal, SIZE, SPECS, chains=4)
+    batch = CompiledSampler(normal, SIZE, SPECS, chains=4)
     starts = np.random.RandomState(2).uniform(-1, 1, (4, SIZE))
-    result = sample(batch, starts, 2000, 1000, data=DATA, random_seed=2)
+    result = run_chains(batch, starts, 2000, 1000, data=DATA, random_seed=2)
     assert result.factor.shape == (4, SIZE)
     assert_distribution(result.draws.positions, MEAN, COVARIANCE)
 
 
 def test_dense_metric():
-    dense = Program(normal, SIZE, SPECS, dense=True)
+    dense = CompiledSampler(normal, SIZE, SPECS, dense=True)
     starts = np.random.RandomState(3).uniform(-1, 1, (2, SIZE))
-    result = sample(dense, starts, 2000, 1000, data=DATA, random_seed=3)
+    result = run_chains(dense, starts, 2000, 1000, data=DATA, random_seed=3)
     assert_distribution(result.draws.positions, MEAN, COVARIANCE)
     learnt = result.factor @ np.swapaxes(result.factor, 1, 2)
     np.testing.assert_allclose(
@@ -112,13 +112,13 @@ def test_hierarchical_model():
     precision[0, 1:] = precision[1:, 0] = -1
     covariance = np.linalg.inv(precision)
     mean = covariance @ np.concatenate([[0], observed / noise**2])
-    result = sample(Program(logp, 6), np.zeros((2, 6)), 3000, 500, random_seed=4)
+    result = run_chains(CompiledSampler(logp, 6), np.zeros((2, 6)), 3000, 500, random_seed=4)
     assert_distribution(result.draws.positions, mean, covariance)
 
 
 def test_new_data_moves_the_posterior(program):
     moved = [MEAN + 1000, DATA[1]]
-    result = sample(program, np.zeros((2, SIZE)), 2000, 1000, data=moved, random_seed=5)
+    result = run_chains(program, np.zeros((2, SIZE)), 2000, 1000, data=moved, random_seed=5)
     assert_distribution(result.draws.positions, MEAN + 1000, COVARIANCE)
 
 
@@ -132,7 +132,7 @@ def test_metric_learns_the_variances(drawn):
 @pytest.mark.parametrize("target", [0.7, 0.8, 0.95])
 def test_step_size_reaches_the_target_acceptance(program, target):
     starts = np.tile(MEAN, (4, 1))
-    result = sample(
+    result = run_chains(
         program,
         starts,
         1000,
@@ -202,8 +202,8 @@ def test_depth_and_number_of_steps(drawn):
 
 def test_one_step_against_the_leapfrog_formula():
     # Of a trajectory of one step both ends are known, and so is everything about it.
-    short = Program(lambda x: -0.5 * tf.reduce_sum(x**2), 1, max_treedepth=1)
-    result = sample(short, [[0.3]], 2000, 0, random_seed=7)
+    short = CompiledSampler(lambda x: -0.5 * tf.reduce_sum(x**2), 1, max_treedepth=1)
+    result = run_chains(short, [[0.3]], 2000, 0, random_seed=7)
     stats = {name: values[0] for name, values in result.draws.stats.items()}
     after = result.draws.positions[0, :, 0]
     before = np.concatenate([[0.3], after[:-1]])
@@ -222,7 +222,7 @@ def test_one_step_against_the_leapfrog_formula():
 
 def test_divergence_ends_the_trajectory(program):
     narrow = [np.zeros(SIZE), 1e8 * np.eye(SIZE)]
-    result = sample(program, np.full((1, SIZE), 1e-4), 50, 0, data=narrow, random_seed=8)
+    result = run_chains(program, np.full((1, SIZE), 1e-4), 50, 0, data=narrow, random_seed=8)
     stats = result.draws.stats
     assert stats["diverging"].all()
     assert np.all(stats["n_steps"] == 1) and np.all(stats["tree_depth"] == 1)
@@ -248,7 +248,7 @@ def test_trajectory_stops_at_the_maximum_depth(program):
 def short(program):
     """Function that draws a little, from always the same starts."""
     starts = np.random.RandomState(9).uniform(-1, 1, (3, SIZE))
-    return lambda seed, **kwargs: sample(
+    return lambda seed, **kwargs: run_chains(
         program, starts, 200, 200, data=DATA, random_seed=seed, **kwargs
     )
 
@@ -308,7 +308,7 @@ def test_metric_and_data_do_not_compile_again(batch):
         squares = tf.reduce_sum(position**2) if batch else squares_in_a_loop(position)
         return -squares - tf.reduce_sum((joined - data) ** 2)
 
-    program = Program(nested, 4, [tf.TensorSpec([2], tf.float64)], chains=batch)
+    program = CompiledSampler(nested, 4, [tf.TensorSpec([2], tf.float64)], chains=batch)
     ones = np.ones([*program.batch, 4])
     lp, gradient = program.evaluate(ones, [tf.zeros(2, tf.float64)])
     # The squares of ones, of the matrix of ones, and of its square, which is a matrix of twos.
@@ -345,8 +345,8 @@ def slow():
             0.5 * position[1] ** 2
         )
 
-    program = Program(logp, 2)
-    sample(program, np.zeros((1, 2)), 1, 0)
+    program = CompiledSampler(logp, 2)
+    run_chains(program, np.zeros((1, 2)), 1, 0)
     return program
 
 
@@ -385,7 +385,7 @@ def test_progress_twice_a_second(program, monkeypatch, pace):
         clock.longest = 0
         reports.append((clock.now, progress))
 
-    sample(
+    run_chains(
         program, np.zeros((1, SIZE)), 300, 100, data=DATA, random_seed=1, cores=1, callback=callback
     )
     assert reports[-1][0] == clock.now
@@ -398,7 +398,7 @@ def test_progress_counts_divergences(program):
     reports = []
     narrow = [np.zeros(SIZE), 1e8 * np.eye(SIZE)]
     starts = np.full((2, SIZE), 1e-4)
-    sample(program, starts, 50, 0, data=narrow, random_seed=8, callback=reports.append)
+    run_chains(program, starts, 50, 0, data=narrow, random_seed=8, callback=reports.append)
     assert reports[-1].divergences.tolist() == [50, 50]
 
 
@@ -410,7 +410,7 @@ def test_interrupt_returns_the_draws_so_far(slow):
         if progress.draws.min() > 12 and not interrupt.ident:
             interrupt.start()
 
-    result = sample(
+    result = run_chains(
         slow, np.zeros((2, 2)), 10**5, 10, random_seed=1, keep_warmup=True, callback=watch
     )
     assert result.interrupted
@@ -418,7 +418,7 @@ def test_interrupt_returns_the_draws_so_far(slow):
     assert kept in (1, 2)
     number = result.draws.positions.shape[1]
     assert 1 < number < 1000
-    whole = sample(slow, np.zeros((2, 2)), 2, 10, random_seed=1)
+    whole = run_chains(slow, np.zeros((2, 2)), 2, 10, random_seed=1)
     expected = whole.draws.positions[result.chains]
     np.testing.assert_array_equal(expected, result.draws.positions[:, :2])
     assert result.warmup.positions.shape == (kept, 10, 2)
@@ -429,7 +429,7 @@ def test_interrupt_in_the_warmup_is_passed_on(program):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample(program, np.zeros((1, SIZE)), 1, 10**6, data=DATA, callback=interrupt)
+        run_chains(program, np.zeros((1, SIZE)), 1, 10**6, data=DATA, callback=interrupt)
 
 
 def test_chains_kept_after_an_interrupt_have_most_draws():
@@ -441,24 +441,24 @@ def test_chains_kept_after_an_interrupt_have_most_draws():
 
 
 def test_infinite_start():
-    program = Program(lambda x: tf.reduce_sum(tf.math.log(x)), 2)
+    program = CompiledSampler(lambda x: tf.reduce_sum(tf.math.log(x)), 2)
     with pytest.raises(StartError, match="chain 1 cannot start: its log density is -inf"):
-        sample(program, [[1, 1], [1, 0]], 1, 0)
+        run_chains(program, [[1, 1], [1, 0]], 1, 0)
     with pytest.raises(StartError, match="chain 0 cannot start: its log density is nan"):
-        sample(program, [[1, -1], [1, 1]], 1, 0)
+        run_chains(program, [[1, -1], [1, 1]], 1, 0)
 
 
 def test_infinite_gradient():
-    program = Program(lambda x: -tf.reduce_sum(tf.sqrt(x)), 3)
+    program = CompiledSampler(lambda x: -tf.reduce_sum(tf.sqrt(x)), 3)
     with pytest.raises(StartError, match="gradient is not finite in element 0, 2 of the position"):
-        sample(program, [[0, 1, 0]], 1, 0)
+        run_chains(program, [[0, 1, 0]], 1, 0)
 
 
 def test_arguments_that_do_not_fit(program):
     with pytest.raises(ValueError, match=r"starts: shape \(2, 3\) does not fit.*4 elements"):
-        sample(program, np.zeros((2, 3)))
+        run_chains(program, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="draws=0, tune=5: give at least one draw"):
-        sample(program, np.zeros((2, SIZE)), 0, 5)
+        run_chains(program, np.zeros((2, SIZE)), 0, 5)
 
 
 def test_missing_tensorflow_probability(monkeypatch):
