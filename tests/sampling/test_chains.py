@@ -12,9 +12,10 @@ import scipy.stats
 import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
+from pymc3_tf.nuts import runners
 from pymc3_tf.nuts.sampler import CompiledSampler, Control, State, tensorflow_probability
 from pymc3_tf.sampling import chains
-from pymc3_tf.sampling.chains import factor_of_covariance, run_chains, warmup
+from pymc3_tf.sampling.chains import run_chains
 
 SIZE = 4
 SCALES = np.array([0.1, 1.0, 3.0, 50.0])
@@ -87,7 +88,7 @@ def test_batch_of_chains():
 def test_dense_metric():
     dense = CompiledSampler(normal, SIZE, SPECS, dense=True)
     starts = np.random.RandomState(3).uniform(-1, 1, (2, SIZE))
-    result = run_chains(dense, starts, 2000, 1000, data=DATA, random_seed=3)
+    result = run_chains(dense, starts, 2000, 1000, init="adapt_full", data=DATA, random_seed=3)
     assert_distribution(result.draws.positions, MEAN, COVARIANCE)
     learnt = result.factor @ np.swapaxes(result.factor, 1, 2)
     np.testing.assert_allclose(
@@ -125,8 +126,11 @@ def test_new_data_moves_the_posterior(program):
 # Adaptation
 
 
-def test_metric_learns_the_variances(drawn):
-    np.testing.assert_allclose(drawn.factor, [np.sqrt(np.diag(COVARIANCE))] * 2, rtol=0.25)
+def test_metric_learns_from_draws_and_gradients(drawn):
+    # Not the variances, but the square roots of them over the elements of the precision matrix:
+    # with this diagonal metric the Fisher divergence is smallest.
+    expected = (np.diag(COVARIANCE) / np.diag(DATA[1])) ** 0.25
+    np.testing.assert_allclose(drawn.factor, [expected] * 2, rtol=0.1)
 
 
 @pytest.mark.parametrize("target", [0.7, 0.8, 0.95])
@@ -152,27 +156,62 @@ def test_step_size_reaches_the_target_acceptance(program, target):
 
 def test_step_size_is_adapted_in_the_warmup_only(drawn):
     assert np.all(np.ptp(drawn.draws.stats["step_size"], axis=1) == 0)
-    assert np.all(np.diff(drawn.warmup.stats["step_size"], axis=1)[:, :900] != 0)
+    # That of the draws is what the last stretch settles for, after the last block of the warmup.
+    assert np.ptp(drawn.warmup.stats["step_size"]) > 0.1
 
 
-@pytest.mark.parametrize("tune", [0, 1, 19, 20, 60, 149, 150, 151, 300, 1000, 2001])
-def test_phases_make_up_the_warmup(tune):
-    phases = warmup(tune)
-    assert sum(phase.length for phase in phases) == tune
-    assert all(phase.length > 0 for phase in phases)
-    windows = [phase.length for phase in phases if phase.learns]
-    assert all(b >= 2 * a for a, b in zip(windows, windows[1:]))
+@pytest.fixture(scope="module")
+def windowed(program):
+    """The warmup of Stan, and some draws."""
+    starts = np.random.RandomState(1).uniform(-1, 1, (2, SIZE))
+    return run_chains(
+        program, starts, 2000, 1000, init="adapt_diag", data=DATA, random_seed=1, keep_warmup=True
+    )
 
 
-def test_metric_is_shrunk_as_in_stan():
-    positions = np.random.RandomState(0).randn(20, SIZE) * SCALES
-    covariance = 20 / 25 * np.cov(positions.T) + 1e-3 * 5 / 25 * np.eye(SIZE)
-    diagonal = factor_of_covariance(positions, dense=False)
-    np.testing.assert_allclose(diagonal**2, np.diag(covariance))
-    cholesky = factor_of_covariance(positions, dense=True)
-    np.testing.assert_allclose(cholesky @ cholesky.T, covariance)
-    batch = factor_of_covariance(np.stack([positions, 2 * positions], axis=1), dense=True)
-    np.testing.assert_allclose(batch[0], cholesky)
+def test_windowed_adaptation(windowed):
+    assert_distribution(windowed.draws.positions, MEAN, COVARIANCE)
+    np.testing.assert_allclose(windowed.factor, [np.sqrt(np.diag(COVARIANCE))] * 2, rtol=0.25)
+    assert np.all(np.ptp(windowed.draws.stats["step_size"], axis=1) == 0)
+    # Dual averaging changes it with every draw.
+    assert np.all(np.diff(windowed.warmup.stats["step_size"], axis=1)[:, :900] != 0)
+    # Chains learn alone.
+    assert np.all(windowed.factor[0] != windowed.factor[1])
+
+
+def test_chains_learn_together(drawn):
+    np.testing.assert_array_equal(drawn.factor[0], drawn.factor[1])
+    step_size = drawn.draws.stats["step_size"]
+    assert np.all(step_size == step_size[0, 0])
+
+
+@pytest.mark.parametrize("tune", [0, 1, 7, 40])
+def test_warmup_of_any_length(program, tune):
+    result = run_chains(
+        program, np.zeros((2, SIZE)), 5, tune, data=DATA, random_seed=1, keep_warmup=True
+    )
+    assert result.tune == tune
+    assert result.warmup.positions.shape == (2, tune, SIZE)
+    assert result.draws.positions.shape == (2, 5, SIZE)
+
+
+def test_warmup_ends_when_it_has_settled(program):
+    starts = np.random.RandomState(1).uniform(-1, 1, (4, SIZE))
+    reports = []
+    result = run_chains(
+        program,
+        starts,
+        2500,
+        "auto",
+        data=DATA,
+        random_seed=3,
+        keep_warmup=True,
+        callback=reports.append,
+    )
+    assert 50 < result.tune < 300
+    assert result.warmup.positions.shape == (4, result.tune, SIZE)
+    assert_distribution(result.draws.positions, MEAN, COVARIANCE)
+    assert reports[-1].total == result.tune + 2500 == reports[-1].draws[0]
 
 
 # Statistics
@@ -220,6 +259,24 @@ def test_one_step_against_the_leapfrog_formula():
     np.testing.assert_allclose(stats["acceptance_rate"][moved], acceptance[moved])
 
 
+def test_gradients_are_those_at_the_draws(program):
+    state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1.0, 0, 0, 0]))
+    seed = np.array([1, 2], np.int32)
+    control = Control(first=0, number=30, leapfrogs=2**30, step=0, adaptation=0, depth=10)
+    block = program.draw(state, SCALES, 0.8, seed, control, DATA)
+    expected = -(block.draws[:, :SIZE] - MEAN) @ DATA[1]
+    np.testing.assert_allclose(block.gradients * SCALES, expected * SCALES, atol=1e-9)
+    np.testing.assert_array_equal(block.gradients[-1], block.state.gradient)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_depth_of_a_call(program, depth):
+    state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1e-6, 0, 0, 0]))
+    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0, depth=depth)
+    draws, *_ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
+    assert np.all(draws[:, SIZE + 4] == 2**depth - 1)
+
+
 def test_divergence_ends_the_trajectory(program):
     narrow = [np.zeros(SIZE), 1e8 * np.eye(SIZE)]
     result = run_chains(program, np.full((1, SIZE), 1e-4), 50, 0, data=narrow, random_seed=8)
@@ -236,8 +293,8 @@ def test_no_divergence_in_a_normal(drawn):
 
 def test_trajectory_stops_at_the_maximum_depth(program):
     state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1e-6, 0, 0, 0]))
-    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0)
-    draws, _ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
+    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0, depth=10)
+    draws, *_ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
     assert np.all(draws[:, SIZE + 4] == 2**10 - 1)
 
 
@@ -267,7 +324,7 @@ def test_same_draws_in_blocks_of_any_size(short, program, monkeypatch):
     whole = short(1)
     monkeypatch.setattr(program, "rows", 7)
     assert_same(whole, short(1))
-    monkeypatch.setattr(chains, "_TURN", 1e-5)
+    monkeypatch.setattr(runners, "TURN", 1e-5)
     assert_same(whole, short(1))
 
 
@@ -323,7 +380,7 @@ def test_metric_and_data_do_not_compile_again(batch):
         averaging = np.broadcast_to([0.1, 0, 0, 0], ones.shape)
         state = State(position, lp, gradient, averaging)
         seed = random.randint(0, 99, 2).astype(np.int32)
-        program.draw(state, factor, 0.8, seed, Control(*random.randint(1, 9, 5)), data)
+        program.draw(state, factor, 0.8, seed, Control(*random.randint(1, 9, 6)), data)
         return time.perf_counter() - begin
 
     random = np.random.RandomState(0)
@@ -374,7 +431,8 @@ class Clock:
 @pytest.mark.parametrize("pace", [1e-4, 3e-3, 3e-2])
 def test_progress_twice_a_second(program, monkeypatch, pace):
     clock = Clock(pace)
-    monkeypatch.setattr(chains, "time", clock)
+    for module in (chains, runners):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(program, "draw", clock.watch(program.draw), raising=False)
     reports = []
 
@@ -452,6 +510,12 @@ def test_infinite_gradient():
     program = CompiledSampler(lambda x: -tf.reduce_sum(tf.sqrt(x)), 3)
     with pytest.raises(StartError, match="gradient is not finite in element 0, 2 of the position"):
         run_chains(program, [[0, 1, 0]], 1, 0)
+
+
+def test_init_that_does_not_fit(program):
+    fitting = "init is 'adapt_full'. For this sampler, give 'adapt_diag_grad' or 'adapt_diag'."
+    with pytest.raises(ValueError, match=fitting):
+        run_chains(program, np.zeros((2, SIZE)), init="adapt_full")
 
 
 def test_arguments_that_do_not_fit(program):
