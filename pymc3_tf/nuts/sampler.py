@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host.islands import Island
-from pymc3_tf.nuts import inlining, trees
+from pymc3_tf.nuts import density, inlining, trees
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -81,6 +81,8 @@ class Control(NamedTuple):
         Draws that were made since the adaptation of the step size started.
     adaptation : int
         Draws of this adaptation in all; zero for a step size that stays as it is.
+    depth : int
+        How often a trajectory is doubled at most; no more than the sampler was made for.
     """
 
     first: int
@@ -88,6 +90,7 @@ class Control(NamedTuple):
     leapfrogs: int
     step: int
     adaptation: int
+    depth: int
 
 
 class _Momentum:
@@ -119,27 +122,6 @@ class _Momentum:
         return -0.5 * tf.reduce_sum(tf.square(white), axis=-1)
 
 
-def _value_and_gradient(
-    logp: Callable[..., tf.Tensor], batch: bool, position: tf.Tensor, *data: tf.Tensor
-) -> Any:
-    def of_one(position: tf.Tensor) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(position)
-            value = tf.reshape(tf.cast(logp(position, *data), tf.float64), [])
-        return value, tape.gradient(value, position, unconnected_gradients="zero")
-
-    if not batch:
-        return of_one(position)
-    # The tape is inside: what is vectorized are plain ops, without the gradients of their own that
-    # functions and ops of the density may have.
-    try:
-        return tf.vectorized_map(of_one, position)
-    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
-        # Loops of programs, and some ops, have no form for many chains: one after the other.
-        signature = tf.TensorSpec([], tf.float64), tf.TensorSpec(position.shape[1:], tf.float64)
-        return tf.map_fn(of_one, position, fn_output_signature=signature)
-
-
 class Block(NamedTuple):
     """What one call returns: draws, and the state after the last of them.
 
@@ -147,14 +129,17 @@ class Block(NamedTuple):
     ----------
     draws : array of float64, shape (draws, n + 6), or (draws, chains, n + 6)
         The positions, followed by ``COLUMNS``.
+    gradients : array of float64, shape (draws, n), or (draws, chains, n)
+        The gradients of the log density at these positions.
     state : State
     """
 
     draws: np.ndarray
+    gradients: np.ndarray
     state: State
 
 
-class Program:
+class CompiledSampler:
     """A log density and the sampler of it, ready to be called from any number of threads.
 
     Parameters
@@ -197,14 +182,14 @@ class Program:
         self.batch = [chains] if chains else []
         self.dense = dense
         self.max_treedepth = max_treedepth
-        self.rows = _BUFFER_NUMBERS // (max(chains, 1) * (size + len(COLUMNS)))
+        self.rows = _BUFFER_NUMBERS // (max(chains, 1) * (2 * size + len(COLUMNS)))
         self.rows = int(np.clip(self.rows, 8, _BUFFER_DRAWS))
         vector = tf.TensorSpec([*self.batch, size], tf.float64)
         scalar = tf.TensorSpec(self.batch, tf.float64)
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
         factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
         function = tf.function(
-            functools.partial(_value_and_gradient, logp, bool(chains)), autograph=False
+            functools.partial(density.value_and_gradient, logp, bool(chains)), autograph=False
         ).get_concrete_function(vector, *data)
         self._density = function, inlining.inlined(function)
         self._value_and_gradient, _ = inlining.builder(*self._density)
@@ -214,7 +199,7 @@ class Program:
             self._value_and_gradient, autograph=False
         ).get_concrete_function(vector, *data)
         self._evaluate_one = (
-            tf.function(functools.partial(_value_and_gradient, logp, False), autograph=False)
+            tf.function(functools.partial(density.value_and_gradient, logp, False), autograph=False)
             if chains
             else self._evaluate
         )
@@ -324,7 +309,7 @@ class Program:
         control : Control
         data : sequence of tf.Tensor
         """
-        draws, number, *after = self._call(
+        draws, gradients, number, *after = self._call(
             *state,
             factor,
             target_accept,
@@ -333,7 +318,10 @@ class Program:
             *data,
         )
         # A copy of what was drawn; with a view of it the whole buffer would stay.
-        return Block(np.asarray(draws)[: int(number)].copy(), State(*after))
+        made = slice(int(number))
+        return Block(
+            np.asarray(draws)[made].copy(), np.asarray(gradients)[made].copy(), State(*after)
+        )
 
     def _log_density(self, data: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
         @tf.custom_gradient
@@ -343,13 +331,13 @@ class Program:
 
         return logp
 
-    def _kernel(self, logp: Any, step_size: Any, target_accept: Any, adaptation: Any) -> Any:
+    def _kernel(self, logp: Any, step_size: Any, target_accept: Any, plan: Control) -> Any:
         tfp = tensorflow_probability()
         return tfp.mcmc.DualAveragingStepSizeAdaptation(
             trees.deep(tfp.experimental.mcmc.PreconditionedNoUTurnSampler)(
-                logp, step_size, max_tree_depth=self.max_treedepth
+                logp, step_size, max_tree_depth=self.max_treedepth, depth=plan.depth
             ),
-            num_adaptation_steps=adaptation,
+            num_adaptation_steps=plan.adaptation,
             target_accept_prob=target_accept,
         )
 
@@ -367,7 +355,7 @@ class Program:
     ) -> Any:
         plan = Control(*tf.unstack(control))
         step_size, log_average, log_shrinkage_target = (averaging[..., i, None] for i in (0, 2, 3))
-        arguments = step_size, target_accept, plan.adaptation
+        arguments = step_size, target_accept, plan
         # The results of a density that costs nothing have the right form; their values are ours.
         results = self._kernel(lambda x: tf.reduce_sum(x, -1), *arguments).bootstrap_results(
             position
@@ -389,6 +377,7 @@ class Program:
             i: Any,
             leapfrogs: Any,
             draws: Any,
+            gradients: Any,
             position: Any,
             lp: Any,
             gradient: Any,
@@ -423,6 +412,7 @@ class Program:
                 i + 1,
                 leapfrogs + tf.reduce_max(made.leapfrogs_taken),
                 draws.write(i, row),
+                gradients.write(i, made.grads_target_log_prob[0]),
                 position,
                 made.target_log_prob,
                 made.grads_target_log_prob[0],
@@ -431,12 +421,18 @@ class Program:
                 after.log_averaging_step[0],
             )
 
-        draws = tf.TensorArray(tf.float64, self.rows, element_shape=[*self.batch, width])
-        start = (0, 0, draws, position, lp, gradient, step_size, averaging[..., 1], log_average)
-        number, _, draws, position, lp, gradient, step_size, error_sum, log_average = tf.while_loop(
+        draws, gradients = (
+            tf.TensorArray(tf.float64, self.rows, element_shape=[*self.batch, n])
+            for n in (width, self.size)
+        )
+        start = (
+            *(0, 0, draws, gradients, position, lp, gradient),
+            *(step_size, averaging[..., 1], log_average),
+        )
+        number, _, draws, gradients, *state, step_size, error_sum, log_average = tf.while_loop(
             more, draw, start
         )
         averaging = tf.concat(
             [step_size, error_sum[..., None], log_average, log_shrinkage_target], axis=-1
         )
-        return draws.stack(), number, position, lp, gradient, averaging
+        return draws.stack(), gradients.stack(), number, *state, averaging

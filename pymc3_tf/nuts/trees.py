@@ -59,12 +59,20 @@ def deep(sampler: Any) -> Any:
     ----------
     sampler : type
         ``PreconditionedNoUTurnSampler``.
+
+    Returns
+    -------
+    type
+        Its ``depth``, which may be a tensor, limits a trajectory further than ``max_tree_depth``.
     """
 
     class NoUTurnSampler(sampler):
-        def __init__(self, *args: Any, max_tree_depth: int, **kwargs: Any) -> None:
+        def __init__(
+            self, *args: Any, max_tree_depth: int, depth: Any = None, **kwargs: Any
+        ) -> None:
             super().__init__(*args, max_tree_depth=1, **kwargs)
-            self._max_tree_depth = self._parameters["max_tree_depth"] = max_tree_depth
+            self._parameters.update(max_tree_depth=max_tree_depth, depth=depth)
+            self._max_tree_depth = max_tree_depth if depth is None else depth
             self._write_instruction, self._read_instruction = instructions(max_tree_depth)
 
     return NoUTurnSampler

@@ -16,99 +16,18 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
-from pymc3_tf.nuts.sampler import COLUMNS, Control, Program, State
+from pymc3_tf.nuts.adaptation import Adaptation, GradientAdaptation, averaging_from
+from pymc3_tf.nuts.runners import TURN, Group, Runner
+from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, State
+from pymc3_tf.nuts.stan import WindowedAdaptation
 from pymc3_tf.runtime.forks import available_cores
 
-# Seconds of a turn, and of one call: together a little less than half of the time between two
-# reports of progress, for calls end with whole leapfrog steps.
-_TURN = 0.12
+# How a warmup can learn.
+POOLED = "adapt_diag_grad"
+INITS = (POOLED, "adapt_diag", "adapt_full")
 
-# Warmup as in Stan (reference manual, "HMC algorithm parameters").
-_INITIAL, _WINDOW, _FINAL = 75, 25, 50
-
-
-class Phase(NamedTuple):
-    """Consecutive draws of a chain between two changes of how it samples.
-
-    Parameters
-    ----------
-    length : int
-        Number of draws.
-    learns : bool
-        Whether the metric is set to the covariance of these draws after them.
-    before : int
-        Draws of earlier phases from which the adaptation of the step size goes on; it starts
-        afresh if there are none.
-    adaptation : int
-        Draws after which the step size is settled, counted as ``before`` is; zero if it already is.
-    """
-
-    length: int
-    learns: bool = False
-    before: int = 0
-    adaptation: int = 0
-
-
-def warmup(tune: int) -> List[Phase]:
-    """Return the phases of Stan's warmup.
-
-    The step size alone is adapted at the beginning and at the end; in between the metric is learnt
-    in windows, each twice as long as the one before, and the last one up to where the end begins.
-
-    One thing is not Stan's. At the end the adaptation of the step size goes on from the last window
-    instead of starting afresh: what fifty draws settle for tends to be too small, and costs
-    leapfrog steps. If that window still had the unit metric, its step size says nothing.
-
-    Examples
-    --------
-    >>> [phase.length for phase in warmup(1000)]
-    [75, 25, 50, 100, 200, 500, 50]
-    >>> [phase.length for phase in warmup(100)]
-    [15, 75, 10]
-    """
-    if tune < 20:
-        return [Phase(tune, adaptation=tune)] if tune else []
-    initial, window, final = _INITIAL, _WINDOW, _FINAL
-    if tune < initial + window + final:
-        initial, final = int(0.15 * tune), int(0.1 * tune)
-        window = tune - initial - final
-    lengths = []
-    left = tune - initial - final
-    while left:
-        # A window takes what remains if the next one, twice as long, would not fit.
-        lengths.append(left if left < 3 * window else window)
-        left -= lengths[-1]
-        window *= 2
-    before = lengths[-1] if len(lengths) > 1 else 0
-    return [
-        Phase(initial, adaptation=initial),
-        *(Phase(length, True, adaptation=length) for length in lengths[:-1]),
-        Phase(lengths[-1], True, adaptation=lengths[-1] + (final if before else 0)),
-        Phase(final, before=before, adaptation=before + final),
-    ]
-
-
-def factor_of_covariance(positions: np.ndarray, dense: bool) -> np.ndarray:
-    """Estimate the metric from draws, as a factor of their covariance.
-
-    Parameters
-    ----------
-    positions : array, shape (draws, ..., n)
-    dense : bool
-
-    Returns
-    -------
-    array
-        Standard deviations, shape (..., n), or the lower Cholesky factor, shape (..., n, n), of the
-        covariance, shrunk a little towards the unit matrix as in Stan.
-    """
-    number = len(positions)
-    shrunk, unit = number / (number + 5), 1e-3 * 5 / (number + 5)
-    if not dense:
-        return np.sqrt(shrunk * positions.var(axis=0, ddof=1) + unit)
-    centered = np.moveaxis(positions - positions.mean(axis=0), 0, -1)
-    covariance = centered @ np.swapaxes(centered, -1, -2) / (number - 1)
-    return np.linalg.cholesky(shrunk * covariance + unit * np.eye(positions.shape[-1]))
+# What a warmup of tune="auto" takes at most.
+LONGEST_WARMUP = 1000
 
 
 def chain_seeds(random_seed: Union[None, int, Sequence[int]], chains: int) -> np.ndarray:
@@ -167,8 +86,8 @@ class Draws:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-    """What ``sample`` returns.
+class ChainsResult:
+    """What ``run_chains`` returns.
 
     Attributes
     ----------
@@ -178,7 +97,9 @@ class Sample:
     chains : array of int
         The chains that are in it: all of them, unless sampling was interrupted.
     factor : array, shape (chains, n) or (chains, n, n)
-        The metric, as ``factor_of_covariance`` returns it.
+        The metric, standard deviations or a Cholesky factor.
+    tune : int
+        How many draws the warmup of a chain took.
     interrupted : bool
     """
 
@@ -186,6 +107,7 @@ class Sample:
     warmup: Optional[Draws]
     chains: np.ndarray
     factor: np.ndarray
+    tune: int
     interrupted: bool
 
 
@@ -197,7 +119,8 @@ class Progress(NamedTuple):
     draws : array of int, shape (chains,)
         Draws made, warmup included.
     total : int
-        Draws of one chain that there will be, warmup included.
+        Draws of one chain that there will be, warmup included; a warmup that may end early counts
+        as long as it can be, until it has ended.
     divergences : array of int, shape (chains,)
         Divergences after the warmup.
     """
@@ -207,107 +130,36 @@ class Progress(NamedTuple):
     divergences: np.ndarray
 
 
-class _Chain:
-    """One chain, or a batch of chains that goes as one."""
-
-    def __init__(
-        self,
-        program: Program,
-        state: State,
-        seed: np.ndarray,
-        phases: Sequence[Phase],
-        target_accept: float,
-        data: Sequence[tf.Tensor],
-    ) -> None:
-        self.phases = list(phases)
-        self.made = 0
-        self.finished = not phases
-        self.blocks: List[List[np.ndarray]] = [[] for _ in phases]
-        self.divergences = np.zeros(program.batch, int)
-        self._program = program
-        self._state = state
-        self._phase = self._step = 0
-        self._leapfrogs = 1
-        self._fixed = tf.constant(target_accept, tf.float64), tf.constant(seed)
-        self._data = data
-        unit = np.eye(program.size) if program.dense else np.ones(program.size)
-        self.factor = np.broadcast_to(unit, program.batch + list(unit.shape))
-        self._factor = tf.constant(self.factor)
-
-    def turn(self, stop: threading.Event) -> None:
-        """Make draws for a fraction of a second."""
-        end = time.perf_counter() + _TURN
-        while not (self.finished or stop.is_set()) and time.perf_counter() < end:
-            self._call()
-
-    def _call(self) -> None:
-        phase = self.phases[self._phase]
-        control = Control(
-            first=self.made,
-            number=min(phase.length - self._step, self._program.rows),
-            leapfrogs=self._leapfrogs,
-            step=phase.before + self._step,
-            adaptation=phase.adaptation,
-        )
-        begin = time.perf_counter()
-        target_accept, seed = self._fixed
-        block, self._state = self._program.draw(
-            self._state, self._factor, target_accept, seed, control, self._data
-        )
-        n_steps = block[..., COLUMNS.index("n_steps") - len(COLUMNS)].reshape(len(block), -1)
-        pace = (time.perf_counter() - begin) / n_steps.max(axis=1).sum()
-        self._leapfrogs = int(min(max(_TURN / pace, 1), 2**30))
-        self.blocks[self._phase].append(block)
-        self.made += len(block)
-        self._step += len(block)
-        if not phase.adaptation:
-            self.divergences += block[..., COLUMNS.index("diverging") - len(COLUMNS)].sum(0, int)
-        if self._step == phase.length:
-            self._finish(phase)
-
-    def _finish(self, phase: Phase) -> None:
-        if phase.learns:
-            positions = np.concatenate(self.blocks[self._phase])[..., : self._program.size]
-            self.factor = factor_of_covariance(positions, self._program.dense)
-            self._factor = tf.constant(self.factor)
-        self._phase += 1
-        self._step = 0
-        self.finished = self._phase == len(self.phases)
-        if not self.finished and not self.phases[self._phase].before:
-            step_size = self._state.averaging.numpy()[..., 0]
-            self._state = self._state._replace(averaging=averaging_from(step_size))
-
-
-def averaging_from(step_size: Any) -> np.ndarray:
-    """Return the memory of a dual averaging that starts at a step size, shape (..., 4)."""
-    zero = np.zeros_like(step_size)
-    return np.stack([step_size, zero, zero, np.log(10 * step_size)], axis=-1)
-
-
-def sample(
-    program: Program,
+def run_chains(
+    sampler: CompiledSampler,
     starts: np.ndarray,
     draws: int = 1000,
-    tune: int = 1000,
+    tune: Union[int, str] = 1000,
     *,
+    init: str = POOLED,
     data: Sequence[np.ndarray] = (),
     target_accept: float = 0.8,
     random_seed: Union[None, int, Sequence[int]] = None,
     cores: Optional[int] = None,
     callback: Optional[Callable[[Progress], None]] = None,
     keep_warmup: bool = False,
-) -> Sample:
+) -> ChainsResult:
     """Draw from a log density with NUTS.
 
     Parameters
     ----------
-    program : Program
+    sampler : CompiledSampler
         Of one chain: chains run in parallel, in threads. Of a batch: all chains go as one.
     starts : array, shape (chains, n)
-    draws, tune : int
-        Draws of each chain after the warmup, and in the warmup.
+    draws : int
+        Draws of each chain after the warmup.
+    tune : int or "auto"
+        Draws of each chain in the warmup; "auto" ends it when the adaptation has settled.
+    init : {"adapt_diag_grad", "adapt_diag", "adapt_full"}
+        How the warmup learns. The first learns from all chains together, the others from each
+        alone; the last one needs a sampler that is dense, the others one that is not.
     data : sequence of array
-        What the log density takes besides the position; of the shapes the program was made for.
+        What the log density takes besides the position; of the shapes the sampler was made for.
     target_accept : float
         Mean acceptance rate to which the step size is tuned.
     random_seed : int or sequence of int, optional
@@ -322,14 +174,14 @@ def sample(
 
     Returns
     -------
-    Sample
+    ChainsResult
         After a KeyboardInterrupt what there is so far: the same number of draws of each of those
         chains that together have most draws.
 
     Raises
     ------
     ValueError
-        If an argument does not fit the program or the others.
+        If an argument does not fit the sampler or the others.
     StartError
         If the log density or its gradient is not finite at a start.
     KeyboardInterrupt
@@ -339,54 +191,95 @@ def sample(
     --------
     >>> import numpy as np
     >>> import tensorflow as tf
-    >>> from pymc3_tf.sampling.chains import sample
-    >>> from pymc3_tf.nuts.sampler import Program
-    >>> normal = Program(lambda x: -0.5 * tf.reduce_sum(x**2), 3)
-    >>> result = sample(normal, np.zeros((2, 3)), draws=100, tune=100, random_seed=1)
+    >>> from pymc3_tf.sampling.chains import run_chains
+    >>> from pymc3_tf.nuts.sampler import CompiledSampler
+    >>> normal = CompiledSampler(lambda x: -0.5 * tf.reduce_sum(x**2), 3)
+    >>> result = run_chains(normal, np.zeros((2, 3)), draws=100, tune=100, random_seed=1)
     >>> result.draws.positions.shape
     (2, 100, 3)
     """
     starts = np.array(starts, float)
-    _require_fitting(program, starts, draws, tune)
-    phases = [*warmup(tune), Phase(draws)]
+    _require_fitting(sampler, starts, draws, tune, init)
     constants = [tf.constant(array) for array in data]
     seeds = chain_seeds(random_seed, len(starts))
     first = range(len(starts))
-    if program.batch:
+    if sampler.batch:
         # One chain, as far as all that follows is concerned.
         starts, seeds, first = starts[None], _words(seeds.view(np.uint32).ravel(), 1), range(1)
-    chains = [
-        _Chain(program, _start(program, *at, constants), seed, phases, target_accept, constants)
+    runners = [
+        Runner(
+            sampler,
+            _start(sampler, *at, constants),
+            seed,
+            target_accept,
+            constants,
+            keep_warmup,
+        )
         for at, seed in zip(zip(starts, first), seeds)
     ]
+    groups = _groups(runners, draws, tune, init, target_accept)
     interrupted = False
     try:
-        _run(chains, cores or available_cores(), callback, sum(phase.length for phase in phases))
+        _run(groups, draws, cores or available_cores(), callback)
     except KeyboardInterrupt:
         interrupted = True
-        if not any(chain.blocks[-1] for chain in chains):
+        if not any(runner.draws for runner in runners):
             raise
-    return _collect(program, chains, keep_warmup, interrupted)
+    return _collect(sampler, runners, keep_warmup, interrupted)
 
 
-def _require_fitting(program: Program, starts: np.ndarray, draws: int, tune: int) -> None:
-    chains = program.batch[0] if program.batch else len(starts)
-    if starts.ndim != 2 or not len(starts) or starts.shape != (chains, program.size):
+def _groups(
+    runners: Sequence[Runner],
+    draws: int,
+    tune: Union[int, str],
+    init: str,
+    target_accept: float,
+) -> List[Group]:
+    """Let runners learn together, or each on its own."""
+    automatic = tune == "auto"
+    length = LONGEST_WARMUP if automatic else int(tune)
+    together = init == POOLED
+    groups = []
+    for members in [runners] if together else [[runner] for runner in runners]:
+        gradients = np.concatenate([np.atleast_2d(r.state.gradient) for r in members])
+        adaptation: Adaptation
+        if together:
+            adaptation = GradientAdaptation(
+                gradients, length, target_accept=target_accept, stops_early=automatic
+            )
+        else:
+            adaptation = WindowedAdaptation(gradients, length, dense=init == "adapt_full")
+        groups.append(Group(members, adaptation, length, draws))
+    return groups
+
+
+def _require_fitting(
+    sampler: CompiledSampler, starts: np.ndarray, draws: int, tune: Union[int, str], init: str
+) -> None:
+    chains = sampler.batch[0] if sampler.batch else len(starts)
+    if starts.ndim != 2 or not len(starts) or starts.shape != (chains, sampler.size):
         raise ValueError(
             f"starts: shape {starts.shape} does not fit. Give one row for each of "
-            f"{chains or 'at least one'} chains, with {program.size} elements."
+            f"{chains or 'at least one'} chains, with {sampler.size} elements."
         )
-    if draws < 1 or tune < 0:
+    if init not in INITS or sampler.dense != (init == "adapt_full"):
+        fitting = [name for name in INITS if sampler.dense == (name == "adapt_full")]
+        raise ValueError(
+            f"init is {init!r}. For this sampler, give {' or '.join(map(repr, fitting))}."
+        )
+    if draws < 1 or (tune != "auto" and int(tune) < 0):
         raise ValueError(
             f"draws={draws}, tune={tune}: give at least one draw, and a warmup of zero or more."
         )
 
 
-def _start(program: Program, position: np.ndarray, first: int, data: Sequence[tf.Tensor]) -> State:
-    lp, gradient = program.evaluate(position, data)
+def _start(
+    sampler: CompiledSampler, position: np.ndarray, first: int, data: Sequence[tf.Tensor]
+) -> State:
+    lp, gradient = sampler.evaluate(position, data)
     _require_finite(np.atleast_1d(lp), np.atleast_2d(gradient), first)
     # As in PyMC3; the first draws of the warmup take it wherever it belongs.
-    step_size = np.full(program.batch, 0.25 / program.size**0.25)
+    step_size = np.full(sampler.batch, 0.25 / sampler.size**0.25)
     return State(position, lp, gradient, averaging_from(step_size))
 
 
@@ -407,58 +300,67 @@ def _require_finite(lp: np.ndarray, gradient: np.ndarray, first: int) -> None:
 
 
 def _run(
-    chains: Sequence[_Chain],
+    groups: Sequence[Group],
+    draws: int,
     cores: int,
     callback: Optional[Callable[[Progress], None]],
-    total: int,
 ) -> None:
     stop = threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(min(cores, len(chains))) as executor:
+    runners = [runner for group in groups for runner in group.runners]
+    reported = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(min(cores, len(runners))) as executor:
         try:
-            turns = {executor.submit(chain.turn, stop): chain for chain in chains}
+            turns = {executor.submit(runner.turn, stop): runner for runner in runners}
             while turns:
                 ended = concurrent.futures.wait(
                     turns, return_when=concurrent.futures.FIRST_COMPLETED
                 ).done
                 for future in ended:
-                    chain = turns.pop(future)
+                    del turns[future]
                     future.result()
-                    if not chain.finished:
-                        turns[executor.submit(chain.turn, stop)] = chain
-                if callback is not None:
-                    callback(_progress(chains, total))
+                busy = set(turns.values())
+                for group in groups:
+                    ready = group.ready(busy)
+                    turns.update({executor.submit(runner.turn, stop): runner for runner in ready})
+                # The first blocks take no time at all.
+                if callback is not None and (
+                    not turns or time.perf_counter() - reported > TURN / 2
+                ):
+                    callback(_progress(groups, draws))
+                    reported = time.perf_counter()
         finally:
             # Chains end their turn within one call; draws of calls that are under way count.
             stop.set()
 
 
-def _progress(chains: Sequence[_Chain], total: int) -> Progress:
-    width = chains[0].divergences.size
+def _progress(groups: Sequence[Group], draws: int) -> Progress:
+    runners = [runner for group in groups for runner in group.runners]
+    width = runners[0].divergences.size
     return Progress(
-        np.repeat([chain.made for chain in chains], width),
-        total,
-        np.concatenate([np.atleast_1d(chain.divergences) for chain in chains]),
+        np.repeat([runner.made for runner in runners], width),
+        max(group.tune for group in groups) + draws,
+        np.concatenate([np.atleast_1d(runner.divergences) for runner in runners]),
     )
 
 
 def _collect(
-    program: Program, chains: Sequence[_Chain], keep_warmup: bool, interrupted: bool
-) -> Sample:
-    kept, length = _most([sum(map(len, chain.blocks[-1])) for chain in chains])
-    some = [chains[i] for i in kept]
+    sampler: CompiledSampler, runners: Sequence[Runner], keep_warmup: bool, interrupted: bool
+) -> ChainsResult:
+    kept, length = _most([sum(map(len, runner.draws)) for runner in runners])
+    some = [runners[i] for i in kept]
 
-    def gather(phases: slice, length: Optional[int]) -> Draws:
-        rows = [[b for blocks in chain.blocks[phases] for b in blocks] for chain in some]
-        empty = np.empty((0, *program.batch, program.size + len(COLUMNS)))
+    def gather(rows: Sequence[Sequence[np.ndarray]], length: Optional[int] = None) -> Draws:
+        empty = np.empty((0, *sampler.batch, sampler.size + len(COLUMNS)))
         joined = [np.concatenate([empty, *blocks])[:length] for blocks in rows]
-        return _draws(np.moveaxis(joined[0], 1, 0) if program.batch else np.stack(joined))
+        return _draws(np.moveaxis(joined[0], 1, 0) if sampler.batch else np.stack(joined))
 
-    factors = np.concatenate([c.factor if program.batch else c.factor[None] for c in some])
-    return Sample(
-        gather(slice(-1, None), length),
-        gather(slice(None, -1), None) if keep_warmup else None,
-        np.arange(len(factors)) if program.batch else np.array(kept),
+    factors = np.concatenate([r.factor if sampler.batch else r.factor[None] for r in some])
+    return ChainsResult(
+        gather([runner.draws for runner in some], length),
+        gather([runner.warmup for runner in some]) if keep_warmup else None,
+        np.arange(len(factors)) if sampler.batch else np.array(kept),
         factors,
+        some[0].tuned,
         interrupted,
     )
 

@@ -48,7 +48,7 @@ def to_inference_data(
     Parameters
     ----------
     trace : pymc3.backends.base.MultiTrace
-        Made by `results.multi_trace`.
+        Made by `traces.multi_trace`.
     log_likelihood : dict of str to array, shape (chains, draws, ...)
         Of the draws after the warmup.
     keep_untransformed : bool

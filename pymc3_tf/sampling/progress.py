@@ -45,6 +45,8 @@ class ProgressBar:
         made, now = int(progress.draws.sum()), time.perf_counter()
         # Compilation is over when the first draws are there.
         self._begin = self._begin or now
+        # A warmup that ends early makes it less.
+        self._total = self._view.total = progress.total * len(progress.draws)
         if self._ended or (made < self._total and now < self._next):
             return
         self._next = now + _IN_PLACE
@@ -90,6 +92,15 @@ class _Notebook:
         self._bar = fastprogress.NBProgressBar(range(total), total=total)
         self._bar.on_iter_begin()
 
+    @property
+    def total(self) -> int:
+        """All draws that there will be."""
+        return int(self._bar.total)
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self._bar.total = total
+
     def show(self, made: int, text: str) -> None:
         self._bar.on_update(made, text)
 
@@ -106,7 +117,7 @@ class _Terminal:
     """A line that is written over itself."""
 
     def __init__(self, total: int) -> None:
-        self._total = total
+        self.total = total
         self._made = self._width = 0
 
     def show(self, made: int, text: str) -> None:
@@ -115,7 +126,7 @@ class _Terminal:
         line = text[:columns]
         length = min(columns - len(text) - 3, _LONGEST_BAR)
         if length > 0:
-            filled = length * made // self._total
+            filled = length * made // self.total
             line = f"|{'#' * filled}{'-' * (length - filled)}| {text}"
         # Over what was longer before.
         print(f"\r{line:<{min(self._width, columns)}}", end="", file=sys.stdout, flush=True)
@@ -131,6 +142,8 @@ class _Terminal:
 
 class _Log:
     """Lines, which become rarer the longer it takes."""
+
+    total = 0
 
     def __init__(self) -> None:
         self._wait = _LINES

@@ -73,13 +73,13 @@ def outside_of_graphs(function: _Function) -> _Function:
 @outside_of_graphs
 def sample(
     draws: int = 1000,
-    tune: int = 1000,
+    tune: Union[int, str] = 1000,
     chains: int = 4,
     *,
     cores: Optional[int] = None,
     target_accept: float = 0.8,
     max_treedepth: int = 10,
-    init: str = "jitter+adapt_diag",
+    init: str = "jitter+adapt_diag_grad",
     start: Union[None, Mapping[str, Any], Sequence[Mapping[str, Any]]] = None,
     random_seed: Union[None, int, Sequence[int]] = None,
     model: Optional[pm.Model] = None,
@@ -100,8 +100,12 @@ def sample(
 
     Parameters
     ----------
-    draws, tune : int
-        Draws of each chain after the warmup, and in the warmup.
+    draws : int
+        Draws of each chain after the warmup.
+    tune : int or "auto"
+        Draws of each chain in the warmup. With "auto", the warmup ends as soon as the mass matrix
+        and the step size have settled and the chains agree: often after 100 draws, after 1,000 at
+        the latest. Only for the default ``init``, or that without jitter.
     chains : int
         Number of chains.
     cores : int, optional
@@ -112,9 +116,10 @@ def sample(
     max_treedepth : int
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps. At most 20.
     init : str
-        ``"adapt_diag"`` or ``"adapt_full"`` for a diagonal or dense mass matrix, which is learnt
-        in the warmup. With ``"jitter+"`` in front, chains start within one unit of the test point
-        in each unconstrained direction.
+        How the mass matrix is learnt in the warmup. ``"adapt_diag_grad"``: a diagonal one, from the
+        draws and gradients of all chains together. ``"adapt_diag"``: a diagonal one, from the draws
+        of each chain alone, as in Stan. ``"adapt_full"``: a dense one, likewise. With ``"jitter+"``
+        in front, chains start within one unit of the test point in each unconstrained direction.
     start : dict or sequence of dict, optional
         Where to start, by variable name; one for all chains, or one for each. Chains start there
         without jitter. What it lacks is taken from the model's test point.
@@ -147,7 +152,8 @@ def sample(
     -------
     arviz.InferenceData
         With the groups posterior, sample_stats, log_likelihood, observed_data and constant_data.
-        The attributes of the posterior tell the sampling time in seconds, and the versions.
+        The attributes of the posterior tell the sampling time in seconds, how many draws the
+        warmup took (``tuning_steps``), and the versions.
         If sampling is interrupted from the keyboard, the draws so far.
 
     Raises
@@ -212,7 +218,8 @@ def sample(
     )
     data = unconstrained.data
     begin = time.perf_counter()
-    progress = ProgressBar(chains * (draws + tune)) if progressbar else None
+    longest = nuts_chains.LONGEST_WARMUP if tune == "auto" else int(tune)
+    progress = ProgressBar(chains * (draws + longest)) if progressbar else None
     try:
         starts = chain_starts(
             model, unconstrained, program, start, seeds, init.startswith("jitter")
@@ -222,11 +229,12 @@ def sample(
         observed = _wanted(
             model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
         )
-        result = nuts_chains.sample(
+        result = nuts_chains.run_chains(
             program,
             starts,
             draws,
             tune,
+            init=init.split("+")[-1],
             data=data,
             target_accept=target_accept,
             random_seed=random_seed,
@@ -256,7 +264,7 @@ def sample(
         unconstrained,
         result,
         observed,
-        tune=tune,
+        tune=result.tune,
         seconds=seconds,
         checks=checks if compute_convergence_checks else None,
         keep_untransformed=keep_untransformed,
@@ -266,7 +274,7 @@ def sample(
 
 def _check(
     draws: int,
-    tune: int,
+    tune: Union[int, str],
     chains: int,
     cores: Optional[int],
     target_accept: float,
@@ -277,13 +285,14 @@ def _check(
 ) -> None:
     for name, value, least in (
         ("draws", draws, 1),
-        ("tune", tune, 0),
+        ("tune", 0 if tune == "auto" else tune, 0),
         ("chains", chains, 1),
         ("cores", 1 if cores is None else cores, 1),
         ("max_treedepth", max_treedepth, 1),
     ):
         if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more.")
+            automatic = " or 'auto'" if name == "tune" else ""
+            raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more{automatic}.")
     if max_treedepth > trees.DEEPEST:
         raise ValueError(
             f"max_treedepth is {max_treedepth}. Give at most {trees.DEEPEST}, with which a draw "
@@ -298,6 +307,11 @@ def _check(
         raise ValueError(
             f"init is {init!r}. Give one of {', '.join(map(repr, _INITS))}, or use pm.sample, "
             "which has others."
+        )
+    if tune == "auto" and not init.endswith(nuts_chains.POOLED):
+        raise ValueError(
+            f"tune is 'auto', which init={init!r} does not know. Give a number of draws, or leave "
+            "out init."
         )
     if chain_method not in ("parallel", "vectorized"):
         raise ValueError(
@@ -315,7 +329,7 @@ def _check(
             raise ValueError(f"idata_kwargs: {name} is {given!r}. Give a dict by name.")
 
 
-_INITS = ("jitter+adapt_diag", "adapt_diag", "jitter+adapt_full", "adapt_full")
+_INITS = [jitter + name for name in nuts_chains.INITS for jitter in ("jitter+", "")]
 
 
 class _Compiled(Dict[Any, Any]):
@@ -330,7 +344,7 @@ class _Compiled(Dict[Any, Any]):
 
 def _compiled(
     model: pm.Model, batch: int, max_treedepth: int, dense: bool, jit_compile: bool
-) -> Tuple[UnconstrainedModel, nuts.Program]:
+) -> Tuple[UnconstrainedModel, nuts.CompiledSampler]:
     """Return the functions of a model and its sampler: those of last time, if nothing changed."""
     known = model.__dict__.setdefault("_pymc3_tf_compiled", _Compiled())
     contents = [*model.basic_RVs, *model.deterministics, *model.potentials]
@@ -343,7 +357,7 @@ def _compiled(
     specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data)
     key = batch, max_treedepth, dense, jit_compile, specs
     if key not in programs:
-        programs[key] = nuts.Program(
+        programs[key] = nuts.CompiledSampler(
             unconstrained.log_density,
             unconstrained.size,
             specs,

@@ -18,7 +18,7 @@ from pymc3.util import (
 from pymc3_tf.bridge.entries import native
 from pymc3_tf.exceptions import EvaluationError, StartError
 from pymc3_tf.model.diagnosis import explain
-from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.nuts.sampler import CompiledSampler
 from pymc3_tf.runtime import failures
 from pymc3_tf.sampling import culprits
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
@@ -29,7 +29,7 @@ _JITTER_RETRIES = 10
 def chain_starts(
     model: pm.Model,
     unconstrained: UnconstrainedModel,
-    program: Program,
+    program: CompiledSampler,
     start: Any,
     seeds: np.ndarray,
     jitter: bool,
@@ -41,7 +41,7 @@ def chain_starts(
     model : pymc3.Model
     unconstrained : UnconstrainedModel
         Of the model.
-    program : nuts.Program
+    program : nuts.CompiledSampler
         Its sampler.
     start : dict or sequence of dict, optional
         As users give it.

@@ -15,7 +15,7 @@ from pymc3.backends.report import SamplerWarning, WarningType
 from pymc3_tf.exceptions import EvaluationError
 from pymc3_tf.nuts.trees import DEEPEST
 from pymc3_tf.runtime import failures
-from pymc3_tf.sampling.chains import Sample
+from pymc3_tf.sampling.chains import ChainsResult
 from pymc3_tf.sampling.groups import STATS, reason, to_inference_data
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
@@ -28,7 +28,7 @@ _ANYTHING = (Exception, KeyboardInterrupt)
 def finish(
     model: pm.Model,
     unconstrained: UnconstrainedModel,
-    result: Sample,
+    result: ChainsResult,
     observed: Sequence[str],
     *,
     tune: int,
@@ -45,7 +45,7 @@ def finish(
     model : pymc3.Model
     unconstrained : UnconstrainedModel
         Of the model.
-    result : chains.Sample
+    result : chains.ChainsResult
     observed : sequence of str
         Observed variables of which to compute the log likelihood.
     tune : int

@@ -14,7 +14,7 @@ from scipy import stats
 
 import pymc3_tf
 from pymc3_tf.host import islands
-from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.nuts.sampler import CompiledSampler
 from pymc3_tf.programs.serialized import every_node
 from pymc3_tf.programs.xla import compiled_by_xla
 from pymc3_tf.sampling import chains
@@ -100,7 +100,7 @@ def orbit(op):
         distance = tf.cos(E) - position[0]
         return -0.5 * tf.reduce_sum(((X - distance) / 0.1) ** 2) + 0.0 * through_text(position[0])
 
-    return Program(logp, 1)
+    return CompiledSampler(logp, 1)
 
 
 def test_value_and_gradient_are_those_of_tensorflow(orbit):
@@ -152,7 +152,7 @@ def test_memory_stays_flat(orbit):
 
 
 def test_program_that_goes_takes_its_session_along():
-    program = Program(lambda x: -tf.reduce_sum(x**2) + 0.0 * through_text(x[0]), 1)
+    program = CompiledSampler(lambda x: -tf.reduce_sum(x**2) + 0.0 * through_text(x[0]), 1)
     (island,) = program.islands
     finalizer = weakref.ref(island)
     del island, program
@@ -177,7 +177,7 @@ def orbit_model(op):
 def test_model_calls_an_island_once_for_value_and_gradient(op):
     unconstrained = UnconstrainedModel(orbit_model(op))
     data = [tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data]
-    program = Program(unconstrained.log_density, unconstrained.size, data)
+    program = CompiledSampler(unconstrained.log_density, unconstrained.size, data)
     assert [island.ops for island in program.islands] == [["EccentricAnomaly"]]
 
 

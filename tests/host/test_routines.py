@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pymc3_tf.host import build, routines
 from pymc3_tf.nuts import factorizations
-from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.nuts.sampler import CompiledSampler
 from pymc3_tf.programs.serialized import every_node
 from pymc3_tf.sampling import chains
 
@@ -130,7 +130,7 @@ def process(position):
 
 @pytest.fixture(scope="module")
 def program():
-    return Program(process, 2)
+    return CompiledSampler(process, 2)
 
 
 def in_draws(program, position):
@@ -159,7 +159,7 @@ def test_sampler_calls_the_host_and_the_check_of_starts_does_not(program):
 
 
 def test_without_xla_the_host_is_not_called():
-    plain = Program(process, 2, jit_compile=False)
+    plain = CompiledSampler(process, 2, jit_compile=False)
     assert "XlaCustomCallV2" not in ops(plain._draw.graph.as_graph_def())
     assert np.isfinite(chains.sample(plain, np.zeros((1, 2)), 2, 0).draws.positions).all()
 
@@ -173,7 +173,7 @@ def test_chains_in_threads_draw_what_they_draw_one_after_the_other(program):
 
 
 def test_batch_of_chains_calls_the_host():
-    batch = Program(process, 2, chains=3)
+    batch = CompiledSampler(process, 2, chains=3)
     assert "XlaCustomCallV2" in ops(batch._draw.graph.as_graph_def())
     positions = [[0.3, 1.0], [-0.4, 2.0], [0.0, 0.0]]
     values, gradients = in_draws(batch, positions)
@@ -189,7 +189,7 @@ def test_what_is_not_positive_definite_is_a_divergence():
         log_det = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)))
         return 0.001 * log_det - 0.5 * position[0] ** 2
 
-    program = Program(logp, 1)
+    program = CompiledSampler(logp, 1)
     assert np.isnan(in_draws(program, [2.0])[0])
     result = chains.sample(program, np.array([[0.9]]), 200, 0, random_seed=1)
     assert result.draws.stats["diverging"].any()

@@ -10,7 +10,7 @@ from support import logp_dlogp_function
 import pymc3_tf
 from pymc3_tf.exceptions import CompilationError
 from pymc3_tf.host import build
-from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.nuts.sampler import CompiledSampler
 from pymc3_tf.programs.loops import bound_loops
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
@@ -207,7 +207,7 @@ def test_gradients_inside_of_the_sampler(logp, chains):
     model = declared(logp)
     right = logp_dlogp_function(model)({"a": np.array(0.45)})
     unconstrained = UnconstrainedModel(model)
-    program = Program(unconstrained.log_density, 1, chains=chains)
+    program = CompiledSampler(unconstrained.log_density, 1, chains=chains)
     position = np.full([*program.batch, 1], 0.45)
     compiled = tf.function(program._value_and_gradient, autograph=False, jit_compile=True)
     value, gradient = compiled(tf.constant(position))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pymc3_tf.nuts import factorizations
-from pymc3_tf.nuts.sampler import Program
+from pymc3_tf.nuts.sampler import CompiledSampler
 
 SIZES = [1, 7, 8, 30]
 
@@ -89,7 +89,7 @@ def test_density_with_a_covariance_has_value_and_gradient_of_tensorflow(batch):
         log_det = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)))
         return -0.5 * tf.tensordot(data, solved, 1) - log_det
 
-    program = Program(logp, 2, chains=batch)
+    program = CompiledSampler(logp, 2, chains=batch)
     ours = ops(program._evaluate.graph.as_graph_def())
     assert not {"Cholesky", "MatrixTriangularSolve"} & set(ours)
     assert "StatelessWhile" in ours

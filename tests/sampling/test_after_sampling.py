@@ -17,7 +17,7 @@ from pymc3_tf.patches.arviz_converter import install
 from pymc3_tf.runtime import failures
 from pymc3_tf.sampling import sample as sampling
 from pymc3_tf.sampling import traces
-from pymc3_tf.sampling.chains import Draws, Sample
+from pymc3_tf.sampling.chains import ChainsResult, Draws
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
 ROWS = np.random.RandomState(0).normal(size=(6, 2))
@@ -48,7 +48,7 @@ def sample(model, draws=5, chains=2, compute_convergence_checks=False, **options
 
     after = drawn(draws)
     warmup = None if options.pop("discard_tuned_samples", True) else drawn(5)
-    result = Sample(after, warmup, np.arange(chains), np.ones((chains, known.size)), False)
+    result = ChainsResult(after, warmup, np.arange(chains), np.ones((chains, known.size)), 5, False)
     checks = dict(target_accept=0.8, max_treedepth=10) if compute_convergence_checks else None
     return traces.finish(
         model, known, result, observed, tune=5, seconds=1.0, checks=checks, **options, **kwargs
@@ -430,7 +430,7 @@ def test_density_that_fails_at_the_draws(errors, caplog):
 
 def test_error_of_the_model_is_raised_before_sampling(monkeypatch):
     monkeypatch.setattr(
-        "pymc3_tf.sampling.chains.sample", lambda *args, **kwargs: pytest.fail("sampled")
+        "pymc3_tf.sampling.chains.run_chains", lambda *args, **kwargs: pytest.fail("sampled")
     )
     with pm.Model() as model:
         x = pm.Normal("x")

@@ -96,7 +96,7 @@ def test_lengths_of_data_leave_a_few_compiled_programs(monkeypatch):
         def __init__(self, *args, **kwargs):
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(nuts, "Program", Counted)
+    monkeypatch.setattr(nuts, "CompiledSampler", Counted)
     with pm.Model() as model:
         x = pm.Data("x", DATA)
         pm.Normal("y", pm.Normal("mu") * x, 1.0, observed=x)

@@ -1,8 +1,6 @@
 """The compiled sampler and its chains, against exact distributions and definitions."""
 
-import signal
 import sys
-import threading
 import time
 
 import arviz as az
@@ -12,9 +10,10 @@ import scipy.stats
 import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
-from pymc3_tf.nuts.sampler import Control, Program, State, tensorflow_probability
+from pymc3_tf.nuts import runners
+from pymc3_tf.nuts.sampler import CompiledSampler, Control, State, tensorflow_probability
 from pymc3_tf.sampling import chains
-from pymc3_tf.sampling.chains import factor_of_covariance, sample, warmup
+from pymc3_tf.sampling.chains import run_chains
 
 SIZE = 4
 SCALES = np.array([0.1, 1.0, 3.0, 50.0])
@@ -41,14 +40,14 @@ def normal(position, mean, precision):
 
 @pytest.fixture(scope="module")
 def program():
-    return Program(normal, SIZE, SPECS)
+    return CompiledSampler(normal, SIZE, SPECS)
 
 
 @pytest.fixture(scope="module")
 def drawn(program):
     """10,000 draws of the correlated normal, and their warmup."""
     starts = np.random.RandomState(1).uniform(-1, 1, (2, SIZE))
-    return sample(program, starts, 5000, 1000, data=DATA, random_seed=1, keep_warmup=True)
+    return run_chains(program, starts, 5000, 1000, data=DATA, random_seed=1, keep_warmup=True)
 
 
 def assert_distribution(positions, mean, covariance):
@@ -77,17 +76,17 @@ def test_correlated_normal(drawn):
 
 
 def test_batch_of_chains():
-    batch = Program(normal, SIZE, SPECS, chains=4)
+    batch = CompiledSampler(normal, SIZE, SPECS, chains=4)
     starts = np.random.RandomState(2).uniform(-1, 1, (4, SIZE))
-    result = sample(batch, starts, 2000, 1000, data=DATA, random_seed=2)
+    result = run_chains(batch, starts, 2000, 1000, data=DATA, random_seed=2)
     assert result.factor.shape == (4, SIZE)
     assert_distribution(result.draws.positions, MEAN, COVARIANCE)
 
 
 def test_dense_metric():
-    dense = Program(normal, SIZE, SPECS, dense=True)
+    dense = CompiledSampler(normal, SIZE, SPECS, dense=True)
     starts = np.random.RandomState(3).uniform(-1, 1, (2, SIZE))
-    result = sample(dense, starts, 2000, 1000, data=DATA, random_seed=3)
+    result = run_chains(dense, starts, 2000, 1000, init="adapt_full", data=DATA, random_seed=3)
     assert_distribution(result.draws.positions, MEAN, COVARIANCE)
     learnt = result.factor @ np.swapaxes(result.factor, 1, 2)
     np.testing.assert_allclose(
@@ -112,27 +111,30 @@ def test_hierarchical_model():
     precision[0, 1:] = precision[1:, 0] = -1
     covariance = np.linalg.inv(precision)
     mean = covariance @ np.concatenate([[0], observed / noise**2])
-    result = sample(Program(logp, 6), np.zeros((2, 6)), 3000, 500, random_seed=4)
+    result = run_chains(CompiledSampler(logp, 6), np.zeros((2, 6)), 3000, 500, random_seed=4)
     assert_distribution(result.draws.positions, mean, covariance)
 
 
 def test_new_data_moves_the_posterior(program):
     moved = [MEAN + 1000, DATA[1]]
-    result = sample(program, np.zeros((2, SIZE)), 2000, 1000, data=moved, random_seed=5)
+    result = run_chains(program, np.zeros((2, SIZE)), 2000, 1000, data=moved, random_seed=5)
     assert_distribution(result.draws.positions, MEAN + 1000, COVARIANCE)
 
 
 # Adaptation
 
 
-def test_metric_learns_the_variances(drawn):
-    np.testing.assert_allclose(drawn.factor, [np.sqrt(np.diag(COVARIANCE))] * 2, rtol=0.25)
+def test_metric_learns_from_draws_and_gradients(drawn):
+    # Not the variances, but the square roots of them over the elements of the precision matrix:
+    # with this diagonal metric the Fisher divergence is smallest.
+    expected = (np.diag(COVARIANCE) / np.diag(DATA[1])) ** 0.25
+    np.testing.assert_allclose(drawn.factor, [expected] * 2, rtol=0.1)
 
 
 @pytest.mark.parametrize("target", [0.7, 0.8, 0.95])
 def test_step_size_reaches_the_target_acceptance(program, target):
     starts = np.tile(MEAN, (4, 1))
-    result = sample(
+    result = run_chains(
         program,
         starts,
         1000,
@@ -152,27 +154,62 @@ def test_step_size_reaches_the_target_acceptance(program, target):
 
 def test_step_size_is_adapted_in_the_warmup_only(drawn):
     assert np.all(np.ptp(drawn.draws.stats["step_size"], axis=1) == 0)
-    assert np.all(np.diff(drawn.warmup.stats["step_size"], axis=1)[:, :900] != 0)
+    # That of the draws is what the last stretch settles for, after the last block of the warmup.
+    assert np.ptp(drawn.warmup.stats["step_size"]) > 0.1
 
 
-@pytest.mark.parametrize("tune", [0, 1, 19, 20, 60, 149, 150, 151, 300, 1000, 2001])
-def test_phases_make_up_the_warmup(tune):
-    phases = warmup(tune)
-    assert sum(phase.length for phase in phases) == tune
-    assert all(phase.length > 0 for phase in phases)
-    windows = [phase.length for phase in phases if phase.learns]
-    assert all(b >= 2 * a for a, b in zip(windows, windows[1:]))
+@pytest.fixture(scope="module")
+def windowed(program):
+    """The warmup of Stan, and some draws."""
+    starts = np.random.RandomState(1).uniform(-1, 1, (2, SIZE))
+    return run_chains(
+        program, starts, 2000, 1000, init="adapt_diag", data=DATA, random_seed=1, keep_warmup=True
+    )
 
 
-def test_metric_is_shrunk_as_in_stan():
-    positions = np.random.RandomState(0).randn(20, SIZE) * SCALES
-    covariance = 20 / 25 * np.cov(positions.T) + 1e-3 * 5 / 25 * np.eye(SIZE)
-    diagonal = factor_of_covariance(positions, dense=False)
-    np.testing.assert_allclose(diagonal**2, np.diag(covariance))
-    cholesky = factor_of_covariance(positions, dense=True)
-    np.testing.assert_allclose(cholesky @ cholesky.T, covariance)
-    batch = factor_of_covariance(np.stack([positions, 2 * positions], axis=1), dense=True)
-    np.testing.assert_allclose(batch[0], cholesky)
+def test_windowed_adaptation(windowed):
+    assert_distribution(windowed.draws.positions, MEAN, COVARIANCE)
+    np.testing.assert_allclose(windowed.factor, [np.sqrt(np.diag(COVARIANCE))] * 2, rtol=0.25)
+    assert np.all(np.ptp(windowed.draws.stats["step_size"], axis=1) == 0)
+    # Dual averaging changes it with every draw.
+    assert np.all(np.diff(windowed.warmup.stats["step_size"], axis=1)[:, :900] != 0)
+    # Chains learn alone.
+    assert np.all(windowed.factor[0] != windowed.factor[1])
+
+
+def test_chains_learn_together(drawn):
+    np.testing.assert_array_equal(drawn.factor[0], drawn.factor[1])
+    step_size = drawn.draws.stats["step_size"]
+    assert np.all(step_size == step_size[0, 0])
+
+
+@pytest.mark.parametrize("tune", [0, 1, 7, 40])
+def test_warmup_of_any_length(program, tune):
+    result = run_chains(
+        program, np.zeros((2, SIZE)), 5, tune, data=DATA, random_seed=1, keep_warmup=True
+    )
+    assert result.tune == tune
+    assert result.warmup.positions.shape == (2, tune, SIZE)
+    assert result.draws.positions.shape == (2, 5, SIZE)
+
+
+def test_warmup_ends_when_it_has_settled(program):
+    starts = np.random.RandomState(1).uniform(-1, 1, (4, SIZE))
+    reports = []
+    result = run_chains(
+        program,
+        starts,
+        2500,
+        "auto",
+        data=DATA,
+        random_seed=3,
+        keep_warmup=True,
+        callback=reports.append,
+    )
+    assert 50 < result.tune < 300
+    assert result.warmup.positions.shape == (4, result.tune, SIZE)
+    assert_distribution(result.draws.positions, MEAN, COVARIANCE)
+    assert reports[-1].total == result.tune + 2500 == reports[-1].draws[0]
 
 
 # Statistics
@@ -202,8 +239,8 @@ def test_depth_and_number_of_steps(drawn):
 
 def test_one_step_against_the_leapfrog_formula():
     # Of a trajectory of one step both ends are known, and so is everything about it.
-    short = Program(lambda x: -0.5 * tf.reduce_sum(x**2), 1, max_treedepth=1)
-    result = sample(short, [[0.3]], 2000, 0, random_seed=7)
+    short = CompiledSampler(lambda x: -0.5 * tf.reduce_sum(x**2), 1, max_treedepth=1)
+    result = run_chains(short, [[0.3]], 2000, 0, random_seed=7)
     stats = {name: values[0] for name, values in result.draws.stats.items()}
     after = result.draws.positions[0, :, 0]
     before = np.concatenate([[0.3], after[:-1]])
@@ -220,9 +257,27 @@ def test_one_step_against_the_leapfrog_formula():
     np.testing.assert_allclose(stats["acceptance_rate"][moved], acceptance[moved])
 
 
+def test_gradients_are_those_at_the_draws(program):
+    state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1.0, 0, 0, 0]))
+    seed = np.array([1, 2], np.int32)
+    control = Control(first=0, number=30, leapfrogs=2**30, step=0, adaptation=0, depth=10)
+    block = program.draw(state, SCALES, 0.8, seed, control, DATA)
+    expected = -(block.draws[:, :SIZE] - MEAN) @ DATA[1]
+    np.testing.assert_allclose(block.gradients * SCALES, expected * SCALES, atol=1e-9)
+    np.testing.assert_array_equal(block.gradients[-1], block.state.gradient)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_depth_of_a_call(program, depth):
+    state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1e-6, 0, 0, 0]))
+    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0, depth=depth)
+    draws, *_ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
+    assert np.all(draws[:, SIZE + 4] == 2**depth - 1)
+
+
 def test_divergence_ends_the_trajectory(program):
     narrow = [np.zeros(SIZE), 1e8 * np.eye(SIZE)]
-    result = sample(program, np.full((1, SIZE), 1e-4), 50, 0, data=narrow, random_seed=8)
+    result = run_chains(program, np.full((1, SIZE), 1e-4), 50, 0, data=narrow, random_seed=8)
     stats = result.draws.stats
     assert stats["diverging"].all()
     assert np.all(stats["n_steps"] == 1) and np.all(stats["tree_depth"] == 1)
@@ -236,8 +291,8 @@ def test_no_divergence_in_a_normal(drawn):
 
 def test_trajectory_stops_at_the_maximum_depth(program):
     state = State(MEAN, *program.evaluate(MEAN, DATA), np.array([1e-6, 0, 0, 0]))
-    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0)
-    draws, _ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
+    control = Control(first=0, number=3, leapfrogs=2**30, step=0, adaptation=0, depth=10)
+    draws, *_ = program.draw(state, np.ones(SIZE), 0.8, np.array([1, 2], np.int32), control, DATA)
     assert np.all(draws[:, SIZE + 4] == 2**10 - 1)
 
 
@@ -248,7 +303,7 @@ def test_trajectory_stops_at_the_maximum_depth(program):
 def short(program):
     """Function that draws a little, from always the same starts."""
     starts = np.random.RandomState(9).uniform(-1, 1, (3, SIZE))
-    return lambda seed, **kwargs: sample(
+    return lambda seed, **kwargs: run_chains(
         program, starts, 200, 200, data=DATA, random_seed=seed, **kwargs
     )
 
@@ -267,7 +322,7 @@ def test_same_draws_in_blocks_of_any_size(short, program, monkeypatch):
     whole = short(1)
     monkeypatch.setattr(program, "rows", 7)
     assert_same(whole, short(1))
-    monkeypatch.setattr(chains, "_TURN", 1e-5)
+    monkeypatch.setattr(runners, "TURN", 1e-5)
     assert_same(whole, short(1))
 
 
@@ -308,7 +363,7 @@ def test_metric_and_data_do_not_compile_again(batch):
         squares = tf.reduce_sum(position**2) if batch else squares_in_a_loop(position)
         return -squares - tf.reduce_sum((joined - data) ** 2)
 
-    program = Program(nested, 4, [tf.TensorSpec([2], tf.float64)], chains=batch)
+    program = CompiledSampler(nested, 4, [tf.TensorSpec([2], tf.float64)], chains=batch)
     ones = np.ones([*program.batch, 4])
     lp, gradient = program.evaluate(ones, [tf.zeros(2, tf.float64)])
     # The squares of ones, of the matrix of ones, and of its square, which is a matrix of twos.
@@ -323,7 +378,7 @@ def test_metric_and_data_do_not_compile_again(batch):
         averaging = np.broadcast_to([0.1, 0, 0, 0], ones.shape)
         state = State(position, lp, gradient, averaging)
         seed = random.randint(0, 99, 2).astype(np.int32)
-        program.draw(state, factor, 0.8, seed, Control(*random.randint(1, 9, 5)), data)
+        program.draw(state, factor, 0.8, seed, Control(*random.randint(1, 9, 6)), data)
         return time.perf_counter() - begin
 
     random = np.random.RandomState(0)
@@ -332,133 +387,34 @@ def test_metric_and_data_do_not_compile_again(batch):
     assert min(seconds(random) for _ in range(5)) < first / 5
 
 
-# Progress and interruption
-
-
-@pytest.fixture(scope="module")
-def slow():
-    """A density that takes milliseconds."""
-    points = np.linspace(0, 1, 100_000)
-
-    def logp(position):
-        return -tf.reduce_mean((position[0] + 1e-3 * tf.cos(points * position[1])) ** 2) - (
-            0.5 * position[1] ** 2
-        )
-
-    program = Program(logp, 2)
-    sample(program, np.zeros((1, 2)), 1, 0)
-    return program
-
-
-class Clock:
-    """Time that passes with leapfrog steps, in place of the module ``time``."""
-
-    def __init__(self, seconds_per_leapfrog):
-        self.now = self.longest = 0
-        self.pace = seconds_per_leapfrog
-
-    def perf_counter(self):
-        return self.now
-
-    def watch(self, draw):
-        def watched(*args):
-            block = draw(*args)
-            seconds = self.pace * block.draws[:, SIZE + chains.COLUMNS.index("n_steps")]
-            self.now += seconds.sum()
-            self.longest = max(self.longest, seconds.max())
-            return block
-
-        return watched
-
-
-@pytest.mark.parametrize("pace", [1e-4, 3e-3, 3e-2])
-def test_progress_twice_a_second(program, monkeypatch, pace):
-    clock = Clock(pace)
-    monkeypatch.setattr(chains, "time", clock)
-    monkeypatch.setattr(program, "draw", clock.watch(program.draw), raising=False)
-    reports = []
-
-    def callback(progress):
-        # A trajectory that takes longer cannot be broken off.
-        before = reports[-1][0] if reports else 0
-        assert clock.now - before <= 0.5 + clock.longest
-        clock.longest = 0
-        reports.append((clock.now, progress))
-
-    sample(
-        program, np.zeros((1, SIZE)), 300, 100, data=DATA, random_seed=1, cores=1, callback=callback
-    )
-    assert reports[-1][0] == clock.now
-    made = [progress.draws[0] for _, progress in reports]
-    assert np.all(np.diff(made) >= 0)
-    assert made[-1] == 400 and reports[-1][1].total == 400
-
-
-def test_progress_counts_divergences(program):
-    reports = []
-    narrow = [np.zeros(SIZE), 1e8 * np.eye(SIZE)]
-    starts = np.full((2, SIZE), 1e-4)
-    sample(program, starts, 50, 0, data=narrow, random_seed=8, callback=reports.append)
-    assert reports[-1].divergences.tolist() == [50, 50]
-
-
-def test_interrupt_returns_the_draws_so_far(slow):
-    main = threading.main_thread().ident
-    interrupt = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
-
-    def watch(progress):
-        if progress.draws.min() > 12 and not interrupt.ident:
-            interrupt.start()
-
-    result = sample(
-        slow, np.zeros((2, 2)), 10**5, 10, random_seed=1, keep_warmup=True, callback=watch
-    )
-    assert result.interrupted
-    kept = len(result.chains)
-    assert kept in (1, 2)
-    number = result.draws.positions.shape[1]
-    assert 1 < number < 1000
-    whole = sample(slow, np.zeros((2, 2)), 2, 10, random_seed=1)
-    expected = whole.draws.positions[result.chains]
-    np.testing.assert_array_equal(expected, result.draws.positions[:, :2])
-    assert result.warmup.positions.shape == (kept, 10, 2)
-
-
-def test_interrupt_in_the_warmup_is_passed_on(program):
-    def interrupt(progress):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sample(program, np.zeros((1, SIZE)), 1, 10**6, data=DATA, callback=interrupt)
-
-
-def test_chains_kept_after_an_interrupt_have_most_draws():
-    assert chains._most([100, 90, 10, 0]) == ([0, 1], 90)
-    assert chains._most([5, 5, 5]) == ([0, 1, 2], 5)
-
-
 # Errors
 
 
 def test_infinite_start():
-    program = Program(lambda x: tf.reduce_sum(tf.math.log(x)), 2)
+    program = CompiledSampler(lambda x: tf.reduce_sum(tf.math.log(x)), 2)
     with pytest.raises(StartError, match="chain 1 cannot start: its log density is -inf"):
-        sample(program, [[1, 1], [1, 0]], 1, 0)
+        run_chains(program, [[1, 1], [1, 0]], 1, 0)
     with pytest.raises(StartError, match="chain 0 cannot start: its log density is nan"):
-        sample(program, [[1, -1], [1, 1]], 1, 0)
+        run_chains(program, [[1, -1], [1, 1]], 1, 0)
 
 
 def test_infinite_gradient():
-    program = Program(lambda x: -tf.reduce_sum(tf.sqrt(x)), 3)
+    program = CompiledSampler(lambda x: -tf.reduce_sum(tf.sqrt(x)), 3)
     with pytest.raises(StartError, match="gradient is not finite in element 0, 2 of the position"):
-        sample(program, [[0, 1, 0]], 1, 0)
+        run_chains(program, [[0, 1, 0]], 1, 0)
+
+
+def test_init_that_does_not_fit(program):
+    fitting = "init is 'adapt_full'. For this sampler, give 'adapt_diag_grad' or 'adapt_diag'."
+    with pytest.raises(ValueError, match=fitting):
+        run_chains(program, np.zeros((2, SIZE)), init="adapt_full")
 
 
 def test_arguments_that_do_not_fit(program):
     with pytest.raises(ValueError, match=r"starts: shape \(2, 3\) does not fit.*4 elements"):
-        sample(program, np.zeros((2, 3)))
+        run_chains(program, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="draws=0, tune=5: give at least one draw"):
-        sample(program, np.zeros((2, SIZE)), 0, 5)
+        run_chains(program, np.zeros((2, SIZE)), 0, 5)
 
 
 def test_missing_tensorflow_probability(monkeypatch):

@@ -148,13 +148,13 @@ def test_start_at_which_tensorflow_fails_is_an_error():
 
 def test_starts_of_a_batch_are_evaluated_in_one_call(monkeypatch):
     calls = []
-    evaluate = nuts.Program.evaluate
+    evaluate = nuts.CompiledSampler.evaluate
 
     def counted(self, position, data):
         calls.append(position.shape)
         return evaluate(self, position, data)
 
-    monkeypatch.setattr(nuts.Program, "evaluate", counted)
+    monkeypatch.setattr(nuts.CompiledSampler, "evaluate", counted)
     with pm.Model():
         pm.Normal("x")
         sample(chains=20, chain_method="vectorized")
@@ -168,7 +168,7 @@ def test_starts_do_not_depend_on_the_method():
         pm.Potential("right", tt.switch(x[0] > 0.0, 0.0, -np.inf))
         for batch in (0, 5):
             unconstrained = pymc3_tf.sampling.unconstrained.UnconstrainedModel(model)
-            program = nuts.Program(unconstrained.log_density, 2, chains=batch)
+            program = nuts.CompiledSampler(unconstrained.log_density, 2, chains=batch)
             seeds = chains.chain_seeds(1, 5)
             made.append(starts.chain_starts(model, unconstrained, program, None, seeds, True))
     np.testing.assert_array_equal(*made)
@@ -255,7 +255,7 @@ def test_lack_of_memory_is_not_called_a_failure_to_compile(monkeypatch):
     def exhausted(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
-    monkeypatch.setattr(nuts.Program, "draw", exhausted)
+    monkeypatch.setattr(nuts.CompiledSampler, "draw", exhausted)
     with pm.Model():
         pm.Normal("x")
         with pytest.raises(EvaluationError, match="memory is not enough: OOM.*fewer chains"):

@@ -9,7 +9,7 @@ import theano.tensor as tt
 from support import REGIMES, declare, tf_normal
 
 import pymc3_tf
-from pymc3_tf.nuts.sampler import Control, Program, State
+from pymc3_tf.nuts.sampler import CompiledSampler, Control, State
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
 X = np.linspace(-1.0, 1.0, 8)
@@ -179,7 +179,7 @@ def test_sampler_has_the_gradients_of_pymc3_for_one_chain_and_for_a_batch(kinds)
     data = [tf.constant(array) for array in unconstrained.data]
     specs = [tf.TensorSpec(x.shape, x.dtype) for x in data]
     one, batch = (
-        Program(unconstrained.log_density, unconstrained.size, specs, chains=chains)
+        CompiledSampler(unconstrained.log_density, unconstrained.size, specs, chains=chains)
         for chains in (0, 3)
     )
     middle = unconstrained.vector(model.test_point)

@@ -63,8 +63,8 @@ def file(monkeypatch, clock):
     return replaced(monkeypatch, io.StringIO())
 
 
-def show(bar, made, divergences=0):
-    bar(Progress(np.array([made]), 1000, np.array([divergences])))
+def show(bar, made, divergences=0, total=1000):
+    bar(Progress(np.array([made]), total, np.array([divergences])))
 
 
 def test_a_terminal_has_one_line_that_ends(terminal, clock):
@@ -89,7 +89,7 @@ def test_a_shorter_text_leaves_nothing_of_a_longer_one(terminal, clock):
     bar = progress.ProgressBar(10**6)
     for made in (0, 123456, 123457):
         clock.now += 0.3 if made < 123457 else 500
-        show(bar, made)
+        show(bar, made, total=10**6)
     (line,) = terminal.lines()
     assert line.count("left") == 1 and line.endswith("s, 0 divergences, 59:12 left")
     assert len(line) < COLUMNS
@@ -116,7 +116,7 @@ def test_a_file_gets_a_line_now_and_then(file, clock):
     bar = progress.ProgressBar(100_000)
     for made in range(0, 100_001, 10):
         clock.now += 0.1
-        show(bar, made, made // 10_000)
+        show(bar, made, made // 10_000, 100_000)
     lines = file.getvalue().splitlines()
     assert "\r" not in file.getvalue() and 5 < len(lines) < 12
     assert lines[0].startswith("Sampling: 1,020") and lines[0].endswith(" left")

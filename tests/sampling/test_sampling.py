@@ -126,12 +126,12 @@ def programs(monkeypatch):
     """The programs that were compiled since the test began."""
     made = []
 
-    class Counted(nuts.Program):
+    class Counted(nuts.CompiledSampler):
         def __init__(self, *args, **kwargs):
             made.append(self)
             super().__init__(*args, **kwargs)
 
-    monkeypatch.setattr(nuts, "Program", Counted)
+    monkeypatch.setattr(nuts, "CompiledSampler", Counted)
     return made
 
 
@@ -224,6 +224,13 @@ def test_divergences_and_depth_are_reported(caplog):
         assert not caplog.text
 
 
+def test_attributes_tell_how_long_the_warmup_was(line):
+    idata = sample(line, tune="auto", discard_tuned_samples=False)
+    tune = idata.posterior.attrs["tuning_steps"]
+    assert 50 < tune < 500
+    assert idata.warmup_posterior.sizes["draw"] == tune
+
+
 def test_progress_bar_shows_speed_and_divergences(line, capsys):
     sample(line, 50, progressbar=True)
     shown = capsys.readouterr().out
@@ -314,12 +321,16 @@ def test_start_without_density_is_explained():
     "options, text",
     [
         ({"draws": 0}, "draws is 0. Give an integer of 1 or more"),
-        ({"tune": -1}, "tune is -1. Give an integer of 0 or more"),
+        ({"tune": -1}, "tune is -1. Give an integer of 0 or more or 'auto'"),
+        (
+            {"tune": "auto", "init": "adapt_full"},
+            "tune is 'auto', which init='adapt_full' does not",
+        ),
         ({"chains": 1.5}, "chains is 1.5. Give an integer"),
         ({"cores": 0}, "cores is 0. Give an integer of 1 or more"),
         ({"max_treedepth": 0}, "max_treedepth is 0"),
         ({"target_accept": 1.0}, "target_accept is 1.0. Give a rate between 0 and 1"),
-        ({"init": "advi"}, "init is 'advi'. Give one of 'jitter.adapt_diag'.*pm.sample"),
+        ({"init": "advi"}, "init is 'advi'. Give one of 'jitter.adapt_diag_grad'.*pm.sample"),
         ({"chain_method": "pmap"}, "chain_method is 'pmap'. Give 'parallel'.*'vectorized'"),
         ({"idata_kwargs": {"dim": 3}}, "idata_kwargs has dim. Give coords, dims or log_likelihood"),
         ({"start": {"alpha": 0.0}}, "start has 'alpha', which is not a variable.*beta"),

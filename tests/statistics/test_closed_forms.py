@@ -20,6 +20,8 @@ tfd = tfp.distributions
     "options",
     [
         {},
+        {"tune": "auto"},
+        {"init": "jitter+adapt_diag"},
         {"init": "jitter+adapt_full"},
         {"chain_method": "vectorized", "chains": 4},
         {"init": "adapt_full", "chain_method": "vectorized", "start": {"beta": [1.0, 1.0]}},
