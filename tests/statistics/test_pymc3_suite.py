@@ -24,6 +24,8 @@ MODULES = [
 KNOWN = {
     # It calls pytest.warns(None), which pytest 8 refuses.
     "test_log1mexp_numpy_no_warning",
+    # A log density of -709.78, from a number that is denormal: TensorFlow makes zeros of these.
+    "test_discrete_weibull",
 }
 
 
