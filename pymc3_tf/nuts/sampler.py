@@ -353,6 +353,10 @@ class CompiledSampler:
         control: tf.Tensor,
         *data: tf.Tensor,
     ) -> Any:
+        """Make a block of draws.
+
+        Long, because the steps of the loop share the tensors before it.
+        """
         plan = Control(*tf.unstack(control))
         step_size, log_average, log_shrinkage_target = (averaging[..., i, None] for i in (0, 2, 3))
         arguments = step_size, target_accept, plan

@@ -2,9 +2,8 @@
 
 A program is a view of one serialized graph: which of its nodes are inputs, which are outputs, and
 which arrays are bound to the inputs that are data. Value, sum and vector-Jacobian product of one
-density are three views of the same graph, so that any two of them can be had in one call. Nothing
-here runs TensorFlow; ``runtime`` does. ``building`` puts a program into a TensorFlow graph, and
-``differentiation`` adds the pullback to its graph.
+density are three views of the same graph, so one call can give any two of them. ``runtime`` runs
+programs, ``building`` puts them into a graph, ``differentiation`` adds the pullback.
 """
 
 from __future__ import annotations
@@ -179,8 +178,7 @@ class Program:
     libraries : tuple of Library
         Where its custom ops come from. A process that unpickles the program loads them.
     origins : object, optional
-        Whose ``of(node)`` says in which line of the user's code a node was made. It stays in its
-        process, and decides no numbers.
+        Its ``of(node)`` is the line of the user's code that made a node. It is not pickled.
     """
 
     graph_def: bytes
@@ -322,10 +320,7 @@ class Program:
             self.pullback, gradients=kept(self.pullback.gradients)
         )
         return dataclasses.replace(
-            self,
-            inputs=kept(self.inputs),
-            feeds=self.feeds + feeds,
-            pullback=pullback,
+            self, inputs=kept(self.inputs), feeds=self.feeds + feeds, pullback=pullback
         )
 
     def sum(self) -> Program:

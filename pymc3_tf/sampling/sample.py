@@ -200,17 +200,9 @@ def sample(
     """
     arguments.refuse(unknown)
     forks.refuse("pymc3_tf.sample")
-    model = pm.modelcontext(model)
-    if not isinstance(model, pm.Model):
-        raise TypeError(f"model is {model!r}. Give a pm.Model, or call inside of `with model:`.")
-    culprits.refuse_clusters(model)
+    model = _checked_model(model)
     options = dict(idata_kwargs or {})
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method, options)
-    if not model.vars:
-        raise ValueError(
-            "the model has no free variables: all are observed. Declare what is to be sampled, "
-            "such as pm.Normal('mu', 0.0, 1.0), in the model."
-        )
     batch = chains if chain_method == "vectorized" else 0
     seeds = nuts_chains.chain_seeds(random_seed, chains)
     unconstrained, program = _compiled(
@@ -250,10 +242,7 @@ def sample(
             raise culprits.of_sampling(model, error, jit_compile) from None
         raise
     seconds = time.perf_counter() - begin
-    for island in program.islands:
-        number, text = island.take_failures()
-        if number:
-            failures.record(str(island.number), f"in {island.label}: {text}", number)
+    _record_failures(program)
     if result.interrupted:
         if progress:
             progress.stop()
@@ -270,6 +259,27 @@ def sample(
         keep_untransformed=keep_untransformed,
         **options,
     )
+
+
+def _checked_model(model: Optional[pm.Model]) -> pm.Model:
+    model = pm.modelcontext(model)
+    if not isinstance(model, pm.Model):
+        raise TypeError(f"model is {model!r}. Give a pm.Model, or call inside of `with model:`.")
+    culprits.refuse_clusters(model)
+    if not model.vars:
+        raise ValueError(
+            "the model has no free variables: all are observed. Declare what is to be sampled, "
+            "such as pm.Normal('mu', 0.0, 1.0), in the model."
+        )
+    return model
+
+
+def _record_failures(sampler: nuts.CompiledSampler) -> None:
+    """Count what failed in parts of the model that XLA could not compile."""
+    for island in sampler.islands:
+        number, text = island.take_failures()
+        if number:
+            failures.record(str(island.number), f"in {island.label}: {text}", number)
 
 
 def _check(
