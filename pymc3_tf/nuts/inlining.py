@@ -19,7 +19,7 @@ def inlined(function: Any) -> Any:
     Between the function that TensorFlow makes of the value and the one that it makes of the
     gradient pass not only numbers but also permutations and the like, which XLA wants to know. Not
     seeing where they come from, it takes all that goes into the call for constants, and compiles
-    the program anew whenever the metric or the data change.
+    the program again whenever the metric or the data change.
     """
     graph_def = function.graph.as_graph_def()
     for marked in [*graph_def.library.function, *every_node(graph_def)]:

@@ -111,7 +111,7 @@ if hasattr(os, "register_at_fork"):
 
 @atexit.register
 def _tell() -> None:
-    # What no step method told of: failures of find_MAP, of fit, of sample_smc.
+    # What no step method reported: failures of find_MAP, of fit, of sample_smc.
     if multiprocessing.current_process().name == "MainProcess":
         for text in take():
             _log.warning(text)

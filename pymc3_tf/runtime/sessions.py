@@ -72,7 +72,7 @@ def prepare(program: Program, jit_compile: bool) -> Graph:
         try:
             graph_def = optimize(graph_def, [*names[0], *names[1]])
         except tf.errors.OpError:
-            pass  # as a session does: the graph as it was is slower, and as right
+            pass  # as a session does: the graph as it was gives the same numbers, slower
     return Graph(graph_def, *names, unoptimized)
 
 
