@@ -404,18 +404,18 @@ class CompilationError(DeclarationError):
     >>> import pymc3_tf
     >>> import pymc3 as pm
     >>> import tensorflow as tf
-    >>> def logp(x):
-    ...     return -0.5 * tf.reduce_sum(tf.math.segment_sum(x**2, [0, 0, 1]))
-    >>> with pm.Model() as model:
-    ...     x = pm.TFDensity("x", logp, shape=3)
-    >>> pymc3_tf.sample(10, model=model, progressbar=False)
+    >>> def logp(x, **bound):
+    ...     (y,) = tf.while_loop(lambda y: y < 9.0, lambda y: (1.0 + y + x**2,), (x,), **bound)
+    ...     return -y
+    >>> with pm.Model():
+    ...     pm.TFDensity("x", lambda x: logp(x), jit_compile=True)
     Traceback (most recent call last):
-    pymc3_tf.exceptions.CompilationError: XLA cannot compile the TensorFlow part of 'x': ...
+    pymc3_tf.exceptions.CompilationError: TFDensity 'x': ...
 
     Write instead:
 
-    >>> def logp(x):
-    ...     return -0.5 * tf.reduce_sum(tf.math.unsorted_segment_sum(x**2, [0, 0, 1], 2))
+    >>> with pm.Model():
+    ...     x = pm.TFDensity("x", lambda x: logp(x, maximum_iterations=10), jit_compile=True)
     """
 
 

@@ -161,13 +161,13 @@ def test_sampler_calls_the_host_and_the_check_of_starts_does_not(program):
 def test_without_xla_the_host_is_not_called():
     plain = CompiledSampler(process, 2, jit_compile=False)
     assert "XlaCustomCallV2" not in ops(plain._draw.graph.as_graph_def())
-    assert np.isfinite(chains.sample(plain, np.zeros((1, 2)), 2, 0).draws.positions).all()
+    assert np.isfinite(chains.run_chains(plain, np.zeros((1, 2)), 2, 0).draws.positions).all()
 
 
 def test_chains_in_threads_draw_what_they_draw_one_after_the_other(program):
     starts = np.zeros((2, 2))
     one, two = (
-        chains.sample(program, starts, 50, 50, random_seed=1, cores=cores) for cores in (1, 2)
+        chains.run_chains(program, starts, 50, 50, random_seed=1, cores=cores) for cores in (1, 2)
     )
     np.testing.assert_array_equal(one.draws.positions, two.draws.positions)
 
@@ -191,7 +191,7 @@ def test_what_is_not_positive_definite_is_a_divergence():
 
     program = CompiledSampler(logp, 1)
     assert np.isnan(in_draws(program, [2.0])[0])
-    result = chains.sample(program, np.array([[0.9]]), 200, 0, random_seed=1)
+    result = chains.run_chains(program, np.array([[0.9]]), 200, 0, random_seed=1)
     assert result.draws.stats["diverging"].any()
     assert (result.draws.positions < 1).all()
 

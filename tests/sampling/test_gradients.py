@@ -192,7 +192,7 @@ def test_sampler_has_the_gradients_of_pymc3_for_one_chain_and_for_a_batch(kinds)
 
     # A draw, of which XLA computed the gradient.
     state = State(position, *of_one, np.array([0.01, 0.0, 0.0, 0.0]))
-    plan = Control(first=0, number=1, leapfrogs=3, step=0, adaptation=0)
+    plan = Control(first=0, number=1, leapfrogs=3, step=0, adaptation=0, depth=10)
     after = one.draw(state, np.ones(middle.size), 0.8, np.array([1, 2], np.int32), plan, data).state
     assert np.all(after.position.numpy() != position)
     references[0].assert_equal(*(x.numpy() for x in (after.position, after.lp, after.gradient)))

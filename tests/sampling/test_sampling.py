@@ -234,7 +234,7 @@ def test_attributes_tell_how_long_the_warmup_was(line):
 def test_progress_bar_shows_speed_and_divergences(line, capsys):
     sample(line, 50, progressbar=True)
     shown = capsys.readouterr().out
-    assert "100.00% [1100/1100" in shown
+    assert "1,100 of 1,100 draws" in shown
     assert "draws/s, 0 divergences" in shown
     sample(line, 50)
     assert not capsys.readouterr().out
