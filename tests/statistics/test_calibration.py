@@ -134,8 +134,8 @@ def test_posterior_is_that_of_pm_sample(build):
     with pm.Model():
         build()
         theirs = pm.sample(
-            600,
-            tune=600,
+            3000,
+            tune=1000,
             chains=2,
             cores=2,
             target_accept=0.9,
