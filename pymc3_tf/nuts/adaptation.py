@@ -159,7 +159,7 @@ class GradientAdaptation:
         stops_early: bool = False,
     ) -> None:
         self._tune = tune
-        self._target = target_accept
+        self._target_accept = target_accept
         self._stops_early = stops_early
         self._made = 0
         # Draws at the end that leave the metric as it is, and where they begin.
@@ -220,7 +220,7 @@ class GradientAdaptation:
 
     def _learn(self, acceptance: np.ndarray) -> None:
         mean = acceptance.mean(axis=0)
-        lost = (mean < _STUCK) | (1 - mean < _TOO_CAREFUL * (1 - self._target))
+        lost = (mean < _STUCK) | (1 - mean < _TOO_CAREFUL * (1 - self._target_accept))
         if len(acceptance) >= _BLOCK:
             self._begin_search(lost)
         change = self._correction(mean, len(acceptance))
@@ -251,7 +251,7 @@ class GradientAdaptation:
     def _correction(self, mean: np.ndarray, number: Any) -> np.ndarray:
         """Return by how much to change the logarithm of the step size."""
         rejected = np.clip(1 - mean, 1 / (2 + number), 1)
-        log_ratio = np.log((1 - self._target) / rejected)
+        log_ratio = np.log((1 - self._target_accept) / rejected)
         # For small steps the rate of rejection goes with the square of the step size, which would
         # make it a half. It rises faster where steps are about to become unstable, and the whole
         # correction would never come to rest.
