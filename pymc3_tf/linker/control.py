@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Iterator, List, Sequence
 
 import tensorflow as tf
 import theano
 from theano.compile.builders import OpFromGraph
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.ifelse import IfElse
 from theano.scan.op import Scan
 
-from pymc3_tf.linker.dispatch import cast, is_known, shape_of, tf_funcify
+from pymc3_tf.linker.dispatch import Translation, Value, cast, is_known, shape_of, tf_funcify
 from pymc3_tf.linker.graph import evaluate_graph, rewritten
 
 
 @tf_funcify.register(IfElse)
-def _if_else(op: Any, node: Any) -> Callable[..., Any]:
-    def if_else(condition: Any, *branches: Any) -> Any:
+def _if_else(op: Op, node: Apply) -> Translation:
+    def if_else(condition: Value, *branches: Value) -> Value:
         then, otherwise = branches[: op.n_outs], branches[op.n_outs :]
         if is_known(condition):
             return list(then if condition else otherwise)
@@ -30,14 +32,14 @@ def _if_else(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(OpFromGraph)
-def _op_from_graph(op: Any, node: Any) -> Callable[..., Any]:
+def _op_from_graph(op: Op, node: Apply) -> Translation:
     graph = rewritten(op.local_inputs, op.local_outputs)
 
     @tf.custom_gradient
-    def call(*xs: Any) -> Any:
+    def call(*xs: Value) -> Value:
         outputs = evaluate_graph(graph, graph.toposort(), xs)
 
-        def gradient(*upstream: Any) -> List[Any]:
+        def gradient(*upstream: Value) -> List[Value]:
             # Theano's, because such an op can come with a gradient of its own.
             with theano.config.change_flags(compute_test_value="off"):
                 inputs = [x.type() for x in node.inputs]
@@ -56,7 +58,7 @@ def _op_from_graph(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(Scan)
-def _scan(op: Any, node: Any) -> Callable[..., Any]:
+def _scan(op: Op, node: Apply) -> Translation:
     """Translate a loop.
 
     Theano keeps each recurrent output in one buffer: first the initial values, as many as the
@@ -69,7 +71,7 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
     look_back = [-min(each) for each in taps]
     dtypes = [y.dtype for y in graph.outputs]
 
-    def scan(steps: Any, *xs: Any) -> List[Any]:
+    def scan(steps: Value, *xs: Value) -> List[Value]:
         rest = iter(xs)
         sequences = _take(rest, op.n_seqs)
         mit_mots = [tf.convert_to_tensor(x) for x in _take(rest, op.n_mit_mot)]
@@ -94,7 +96,9 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
             for dtype in dtypes[first + len(taps) : first + len(taps) + op.n_nit_sot]
         ]
 
-        def step(i: Any, going: Any, mit_mots: Any, windows: Any, results: Any, shared: Any) -> Any:
+        def step(
+            i: Value, going: Value, mit_mots: Value, windows: Value, results: Value, shared: Value
+        ) -> Value:
             arguments = [tf.gather(x, i) for x in sequences]
             for buffer, each in zip(mit_mots, op.tap_array):
                 arguments += [tf.gather(buffer, i - min(each) + tap) for tap in each]
@@ -138,17 +142,17 @@ def _scan(op: Any, node: Any) -> Callable[..., Any]:
     return scan
 
 
-def _take(values: Iterator[Any], number: int) -> List[Any]:
+def _take(values: Iterator[Value], number: int) -> List[Value]:
     return [next(values) for _ in range(number)]
 
 
-def _write(buffer: Any, places: Sequence[Any], values: Sequence[Any]) -> Any:
+def _write(buffer: Value, places: Sequence[Value], values: Sequence[Value]) -> Value:
     for place, value in zip(places, values):
         buffer = tf.tensor_scatter_nd_update(buffer, [[place]], value[None])
     return buffer
 
 
-def _shortened(y: Any, taken: Any, count: Any, last_only: bool) -> Any:
+def _shortened(y: Value, taken: Value, count: Value, last_only: bool) -> Value:
     """Return the steps that were taken.
 
     XLA cannot shorten a tensor. If only the last step is used, that one is repeated instead.

@@ -10,20 +10,30 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.sparse.type import SparseType
+
+# What a translation gets and returns: an array where it is known while the graph is traced, else a
+# tensor.
+Value = Union[np.ndarray, tf.Tensor]
+# A length, in the same way.
+Size = Union[int, tf.Tensor]
+# Takes the values of a node's inputs, returns that of its output, or a list of those of several.
+Translation = Callable[..., Any]
 
 # Arrays of at most this size become constants of the TensorFlow graph.
 CONSTANT_BYTES = 4096
 
-_residents: contextvars.ContextVar[Dict[int, Any]] = contextvars.ContextVar("residents")
+_residents: contextvars.ContextVar[Dict[int, Value]] = contextvars.ContextVar("residents")
 
 
 @functools.singledispatch
-def tf_funcify(op: Any, node: Any) -> Callable[..., Any]:
+def tf_funcify(op: Op, node: Apply) -> Translation:
     """Translate a Theano op.
 
     Register translations of your own ops with it.
@@ -64,7 +74,7 @@ def tf_funcify(op: Any, node: Any) -> Callable[..., Any]:
     )
 
 
-def _advice_on_sparse(node: Any) -> str:
+def _advice_on_sparse(node: Apply) -> str:
     if not any(isinstance(x.type, SparseType) for x in [*node.inputs, *node.outputs]):
         return ""
     return (
@@ -73,7 +83,7 @@ def _advice_on_sparse(node: Any) -> str:
     )
 
 
-def _place(node: Any) -> str:
+def _place(node: Apply) -> str:
     """Describe a node by the nearest variable that has a name."""
     if node.outputs[0].name:
         return repr(node.outputs[0].name)
@@ -83,29 +93,30 @@ def _place(node: Any) -> str:
     return f"{node.outputs[0]} from {', '.join(map(str, node.inputs)) or 'nothing'}"
 
 
-def is_known(x: Any) -> bool:
+def is_known(x: Value) -> bool:
     """Whether a value is known while the graph is traced."""
     return not tf.is_tensor(x)
 
 
-def cast(x: Any, dtype: Any) -> Any:
+def cast(x: Value, dtype: Value) -> Value:
     """Return the value with another dtype, known or not."""
     if is_known(x):
         return np.asarray(x, tf.as_dtype(dtype).as_numpy_dtype)
     return tf.cast(x, dtype)
 
 
-def shape_of(x: Any) -> Tuple[Any, ...]:
+def shape_of(x: Value) -> Tuple[Size, ...]:
     """Return the shape as a tuple of int, or of scalar tensors where it is not known."""
     if is_known(x):
         return np.shape(x)
-    if x.shape.is_fully_defined():
-        return tuple(x.shape.as_list())
-    dynamic = tf.shape(x, out_type=tf.int64)
-    return tuple(dynamic[i] if n is None else n for i, n in enumerate(x.shape.as_list()))
+    tensor: tf.Tensor = x
+    if tensor.shape.is_fully_defined():
+        return tuple(tensor.shape.as_list())
+    dynamic = tf.shape(tensor, out_type=tf.int64)
+    return tuple(dynamic[i] if n is None else n for i, n in enumerate(tensor.shape.as_list()))
 
 
-def as_sizes(shape: Any, length: int) -> Any:
+def as_sizes(shape: Value, length: int) -> Value:
     """Return a shape, given as one value or several, as what TensorFlow takes as a shape."""
     if isinstance(shape, (list, tuple)):
         if all(is_known(n) for n in shape):
@@ -115,7 +126,7 @@ def as_sizes(shape: Any, length: int) -> Any:
 
 
 @contextlib.contextmanager
-def residents(tensors: Dict[int, Any]) -> Iterator[None]:
+def residents(tensors: Dict[int, Value]) -> Iterator[None]:
     """Set the tensors that hold large arrays, by the ``id`` of the array, during a trace."""
     token = _residents.set(tensors)
     try:
@@ -124,7 +135,7 @@ def residents(tensors: Dict[int, Any]) -> Iterator[None]:
         _residents.reset(token)
 
 
-def resident(array: np.ndarray) -> Any:
+def resident(array: np.ndarray) -> Value:
     """Return the tensor that holds a large array."""
     found = _residents.get({}).get(id(array))
     return tf.constant(array) if found is None else found

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List
+from typing import List
 
 import numpy as np
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.scalar import basic as scalar
 from theano.tensor.basic import Argmax, MaxAndArgmax, Mean
 from theano.tensor.elemwise import CAReduce, DimShuffle, Elemwise, MulWithoutZeros
 
-from pymc3_tf.linker.dispatch import cast, shape_of, tf_funcify
+from pymc3_tf.linker.dispatch import Translation, Value, cast, shape_of, tf_funcify
 
 
 @tf_funcify.register(Elemwise)
-def _elemwise(op: Any, node: Any) -> Callable[..., Any]:
+def _elemwise(op: Op, node: Apply) -> Translation:
     return tf_funcify(op.scalar_op, node)
 
 
 @tf_funcify.register(DimShuffle)
-def _dimshuffle(op: Any, node: Any) -> Callable[..., Any]:
+def _dimshuffle(op: Op, node: Apply) -> Translation:
     kept = [i for i in op.new_order if i != "x"]
 
-    def dimshuffle(x: Any) -> Any:
+    def dimshuffle(x: Value) -> Value:
         shape = shape_of(x)
         order = kept + [i for i in range(len(shape)) if i not in kept]
         moved = x if order == sorted(order) else tf.transpose(x, order)
@@ -34,22 +36,22 @@ def _dimshuffle(op: Any, node: Any) -> Callable[..., Any]:
     return dimshuffle
 
 
-def _axes(op: Any, node: Any) -> List[int]:
+def _axes(op: Op, node: Apply) -> List[int]:
     axis = op.axis
     if axis is None:
         return list(range(node.inputs[0].ndim))
     return [int(i) for i in np.atleast_1d(axis)]
 
 
-def _extreme(reduce: Callable[..., Any]) -> Callable[..., Any]:
+def _extreme(reduce: Translation) -> Translation:
     """Give no element the gradient if none is the extreme, because that is NaN."""
 
-    def extreme(x: Any, axes: List[int]) -> Any:
+    def extreme(x: Value, axes: List[int]) -> Value:
         @tf.custom_gradient
-        def with_gradient(x: Any) -> Any:
+        def with_gradient(x: Value) -> Value:
             y = reduce(x, axes, keepdims=True)
 
-            def gradient(upstream: Any) -> Any:
+            def gradient(upstream: Value) -> Value:
                 chosen = tf.cast(tf.equal(x, y), x.dtype)
                 share = tf.math.divide_no_nan(chosen, tf.reduce_sum(chosen, axes, keepdims=True))
                 return share * tf.reshape(upstream, tf.shape(y))
@@ -76,7 +78,7 @@ _REDUCTIONS = {
 
 
 @tf_funcify.register(CAReduce)
-def _reduce(op: Any, node: Any) -> Callable[..., Any]:
+def _reduce(op: Op, node: Apply) -> Translation:
     axes, dtype = _axes(op, node), node.outputs[0].dtype
     kind = type(op.scalar_op)
     # Sums of small numbers are accumulated in a larger type, if Theano does.
@@ -90,12 +92,12 @@ def _reduce(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(Mean)
-def _mean(op: Any, node: Any) -> Callable[..., Any]:
+def _mean(op: Op, node: Apply) -> Translation:
     axes, dtype = _axes(op, node), node.outputs[0].dtype
     return lambda x: tf.reduce_mean(cast(x, dtype), axes)
 
 
-def _argmax(x: Any, axes: List[int]) -> Any:
+def _argmax(x: Value, axes: List[int]) -> Value:
     shape = shape_of(x)
     kept = [i for i in range(len(shape)) if i not in axes]
     moved = tf.transpose(x, kept + axes)
@@ -104,11 +106,11 @@ def _argmax(x: Any, axes: List[int]) -> Any:
 
 
 @tf_funcify.register(Argmax)
-def _argmax_op(op: Any, node: Any) -> Callable[..., Any]:
+def _argmax_op(op: Op, node: Apply) -> Translation:
     return lambda x: _argmax(x, _axes(op, node))
 
 
 @tf_funcify.register(MaxAndArgmax)
-def _max_and_argmax(op: Any, node: Any) -> Callable[..., Any]:
+def _max_and_argmax(op: Op, node: Apply) -> Translation:
     axes = _axes(op, node)
     return lambda x: [_maximum(x, axes), _argmax(x, axes)]

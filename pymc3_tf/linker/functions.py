@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
+
+from pymc3_tf.linker.dispatch import Value
 
 # Bernoulli numbers B(2), B(4), ... of the asymptotic series of the trigamma function.
 _BERNOULLI = [1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510]
 
 
-def gamma(x: Any) -> Any:
+def gamma(x: Value) -> Value:
     """Gamma function, also of negative numbers.
 
     ``lgamma`` is the logarithm of its absolute value; between the poles on the negative axis its
@@ -23,7 +23,7 @@ def gamma(x: Any) -> Any:
     return tf.cast(sign, x.dtype) * tf.exp(tf.math.lgamma(x))
 
 
-def trigamma(x: Any) -> Any:
+def trigamma(x: Value) -> Value:
     """Second derivative of the logarithm of the gamma function.
 
     By recurrence up to an argument of 10 and more, and by the asymptotic series from there
@@ -45,13 +45,13 @@ def trigamma(x: Any) -> Any:
 
 
 @tf.custom_gradient
-def digamma(x: Any) -> Any:
+def digamma(x: Value) -> Value:
     """First derivative of the logarithm of the gamma function."""
     return tf.math.digamma(x), lambda upstream: upstream * trigamma(x)
 
 
 @tf.custom_gradient
-def erfcx(x: Any) -> Any:
+def erfcx(x: Value) -> Value:
     """Scaled complementary error function, exp(x**2) erfc(x).
 
     From 10 on by its asymptotic series (Abramowitz and Stegun, 7.1.23).

@@ -7,7 +7,7 @@ the Theano ops themselves, so that XLA gets the static shapes it needs.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +24,14 @@ from theano.scan.op import Scan
 from theano.tensor.subtensor import Subtensor, get_idx_list
 
 from pymc3_tf.bridge.op import TensorFlowOp
-from pymc3_tf.linker.dispatch import CONSTANT_BYTES, is_known, resident, residents, tf_funcify
+from pymc3_tf.linker.dispatch import (
+    CONSTANT_BYTES,
+    Value,
+    is_known,
+    resident,
+    residents,
+    tf_funcify,
+)
 from pymc3_tf.linker.scalars import alike, apply_alike, levels
 
 # The rewrites that make a graph stable and small. Those for Theano's own back ends (BLAS, C,
@@ -55,7 +62,9 @@ class Linked:
         The shared variables (``pm.Data``) on which the outputs depend.
     """
 
-    def __init__(self, graph: FunctionGraph, inputs: Sequence[Any], shared: Sequence[Any]) -> None:
+    def __init__(
+        self, graph: FunctionGraph, inputs: Sequence[Variable], shared: Sequence[SharedVariable]
+    ) -> None:
         self.graph = graph
         self.inputs = list(inputs)
         self.shared = list(shared)
@@ -74,7 +83,7 @@ class Linked:
         return current + self._large
 
     @tf.autograph.experimental.do_not_convert
-    def __call__(self, *tensors: Any, data: Optional[Sequence[Any]] = None) -> List[Any]:
+    def __call__(self, *tensors: Value, data: Optional[Sequence[Value]] = None) -> List[Value]:
         """Return the outputs.
 
         Parameters
@@ -109,18 +118,18 @@ class Linked:
         ]
 
 
-def _dense(x: Any, ndim: int) -> Any:
+def _dense(x: Value, ndim: int) -> Value:
     """Return the tensor; its gradient is a tensor even if it is only indexed."""
 
     @tf.custom_gradient
-    def dense(x: Any) -> Any:
+    def dense(x: Value) -> Value:
         return tf.identity(x), tf.convert_to_tensor
 
     # Nothing indexes a scalar.
     return dense(x) if ndim else x
 
 
-def link(outputs: Sequence[Any], inputs: Sequence[Any]) -> Linked:
+def link(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> Linked:
     """Turn a Theano graph into a function of TensorFlow tensors.
 
     Parameters
@@ -210,10 +219,10 @@ def _only_last_is_used(graph: FunctionGraph, variable: Variable) -> bool:
 
 
 def evaluate_graph(
-    graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Any]
-) -> List[Any]:
+    graph: FunctionGraph, nodes: Sequence[Apply], arguments: Sequence[Value]
+) -> List[Value]:
     """Evaluate a graph on values of its inputs."""
-    values: Dict[Variable, Any] = dict(zip(graph.inputs, arguments))
+    values: Dict[Variable, Value] = dict(zip(graph.inputs, arguments))
     for level in levels(nodes):
         inputs = {
             node: [values[x] if x in values else constant(x) for x in node.inputs] for node in level
@@ -228,7 +237,7 @@ def evaluate_graph(
     return [values[y] if y in values else constant(y) for y in graph.outputs]
 
 
-def apply(graph: Optional[FunctionGraph], node: Apply, inputs: Sequence[Any]) -> List[Any]:
+def apply(graph: Optional[FunctionGraph], node: Apply, inputs: Sequence[Value]) -> List[Value]:
     """Evaluate one node."""
     if all(is_known(x) for x in inputs) and not isinstance(node.op, _ALWAYS_TRANSLATED):
         if node.op.do_constant_folding(graph, node):
@@ -239,7 +248,7 @@ def apply(graph: Optional[FunctionGraph], node: Apply, inputs: Sequence[Any]) ->
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def _fold(node: Apply, inputs: Sequence[Any]) -> List[Any]:
+def _fold(node: Apply, inputs: Sequence[Value]) -> List[Value]:
     storage = {x: [value] for x, value in zip(node.inputs, inputs)}
     storage.update({y: [None] for y in node.outputs})
     computed = {x: [x in node.inputs] for x in storage}
@@ -248,7 +257,7 @@ def _fold(node: Apply, inputs: Sequence[Any]) -> List[Any]:
     return [_array(storage[y][0], y) for y in node.outputs]
 
 
-def constant(variable: Variable) -> Any:
+def constant(variable: Variable) -> Value:
     """Return the value of a constant: a tensor if it is large."""
     assert isinstance(variable, Constant), variable
     if isinstance(variable.data, np.ndarray) and _is_large(variable):
@@ -256,14 +265,14 @@ def constant(variable: Variable) -> Any:
     return _array(variable.data, variable)
 
 
-def _array(value: Any, variable: Variable) -> Any:
+def _array(value: Value, variable: Variable) -> Value:
     """Return a known value as an array, unless it is something else, such as a sparse matrix."""
     if isinstance(variable.type, (tt.TensorType, theano.scalar.Scalar)):
         return np.asarray(value, variable.dtype)
     return value
 
 
-def _is_large(variable: Any) -> bool:
+def _is_large(variable: Variable) -> bool:
     # Masks have to be known: they decide about shapes.
     return variable.data.nbytes > CONSTANT_BYTES and variable.dtype != "bool"
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List
+from typing import List
 
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.tensor import basic, blas, nlinalg, slinalg
 
-from pymc3_tf.linker.dispatch import cast, shape_of, tf_funcify
+from pymc3_tf.linker.dispatch import Translation, Value, cast, shape_of, tf_funcify
 
 
-def _dot(x: Any, y: Any) -> Any:
+def _dot(x: Value, y: Value) -> Value:
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     if x.shape.rank == 0 or y.shape.rank == 0:
         return x * y
@@ -19,29 +21,29 @@ def _dot(x: Any, y: Any) -> Any:
 
 @tf_funcify.register(basic.Dot)
 @tf_funcify.register(blas.Dot22)
-def _(op: Any, node: Any) -> Callable[..., Any]:
+def _(op: Op, node: Apply) -> Translation:
     dtype = node.outputs[0].dtype
     return lambda x, y: _dot(cast(x, dtype), cast(y, dtype))
 
 
 @tf_funcify.register(blas.Dot22Scalar)
-def _dot_scalar(op: Any, node: Any) -> Callable[..., Any]:
+def _dot_scalar(op: Op, node: Apply) -> Translation:
     return lambda x, y, factor: factor * _dot(x, y)
 
 
 @tf_funcify.register(blas.Gemm)
 @tf_funcify.register(blas.Gemv)
-def _gemm(op: Any, node: Any) -> Callable[..., Any]:
+def _gemm(op: Op, node: Apply) -> Translation:
     return lambda z, a, x, y, b: b * z + a * _dot(x, y)
 
 
 @tf_funcify.register(blas.Ger)
-def _ger(op: Any, node: Any) -> Callable[..., Any]:
+def _ger(op: Op, node: Apply) -> Translation:
     return lambda z, a, x, y: z + a * x[:, None] * y[None, :]
 
 
 @tf_funcify.register(blas.BatchedDot)
-def _batched_dot(op: Any, node: Any) -> Callable[..., Any]:
+def _batched_dot(op: Op, node: Apply) -> Translation:
     left, right = (x.ndim for x in node.inputs)
     first, second = ("nij" if left == 3 else "nj"), ("njk" if right == 3 else "nj")
     equation = f"{first},{second}->n{first[1:-1]}{second[2:]}"
@@ -53,7 +55,7 @@ cholesky_or_nan = tf.function(tf.linalg.cholesky, jit_compile=True, autograph=Fa
 
 
 @tf_funcify.register(slinalg.Cholesky)
-def _cholesky(op: Any, node: Any) -> Callable[..., Any]:
+def _cholesky(op: Op, node: Apply) -> Translation:
     factor = cholesky_or_nan if op.on_error == "nan" else tf.linalg.cholesky
     if op.lower:
         return factor
@@ -61,17 +63,17 @@ def _cholesky(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(slinalg.Solve)
-def _solve(op: Any, node: Any) -> Callable[..., Any]:
+def _solve(op: Op, node: Apply) -> Translation:
     dtype = node.outputs[0].dtype
 
-    def system(a: Any, b: Any) -> Any:
+    def system(a: Value, b: Value) -> Value:
         if op.A_structure == "lower_triangular":
             return tf.linalg.triangular_solve(a, b, lower=True)
         if op.A_structure == "upper_triangular":
             return tf.linalg.triangular_solve(a, b, lower=False)
         return tf.linalg.solve(a, b)
 
-    def solve(a: Any, b: Any) -> Any:
+    def solve(a: Value, b: Value) -> Value:
         a, b = cast(a, dtype), cast(b, dtype)
         if node.inputs[1].ndim == 1:
             return system(a, b[:, None])[:, 0]
@@ -81,23 +83,23 @@ def _solve(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(nlinalg.MatrixInverse)
-def _inverse(op: Any, node: Any) -> Callable[..., Any]:
+def _inverse(op: Op, node: Apply) -> Translation:
     return tf.linalg.inv
 
 
 @tf_funcify.register(nlinalg.MatrixPinv)
-def _pinv(op: Any, node: Any) -> Callable[..., Any]:
+def _pinv(op: Op, node: Apply) -> Translation:
     return tf.linalg.pinv
 
 
 @tf.custom_gradient
-def _det(x: Any) -> Any:
+def _det(x: Value) -> Value:
     """Eliminate with pivoting: XLA has no determinant of its own."""
     x = tf.convert_to_tensor(x)
     n = shape_of(x)[0]
     rows = tf.range(n)
 
-    def step(k: Any, m: Any, value: Any) -> List[Any]:
+    def step(k: Value, m: Value, value: Value) -> List[Value]:
         column = tf.gather(m, k, axis=1)
         p = tf.argmax(tf.where(rows >= k, tf.abs(column), -1.0), output_type=tf.int32)
         swapped = tf.where(tf.equal(rows, k), p, tf.where(tf.equal(rows, p), k, rows))
@@ -115,13 +117,13 @@ def _det(x: Any) -> Any:
 
 
 @tf_funcify.register(nlinalg.Det)
-def _det_op(op: Any, node: Any) -> Callable[..., Any]:
+def _det_op(op: Op, node: Apply) -> Translation:
     return _det
 
 
 @tf_funcify.register(nlinalg.Eigh)
-def _eigh(op: Any, node: Any) -> Callable[..., Any]:
-    def eigh(x: Any) -> Any:
+def _eigh(op: Op, node: Apply) -> Translation:
+    def eigh(x: Value) -> Value:
         # TensorFlow reads the lower triangle.
         return list(tf.linalg.eigh(x if op.UPLO == "L" else tf.transpose(x)))
 
@@ -129,18 +131,18 @@ def _eigh(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(nlinalg.QRFull)
-def _qr(op: Any, node: Any) -> Callable[..., Any]:
+def _qr(op: Op, node: Apply) -> Translation:
     return lambda x: list(tf.linalg.qr(x, full_matrices=op.mode == "complete"))
 
 
 @tf_funcify.register(nlinalg.QRIncomplete)
-def _qr_incomplete(op: Any, node: Any) -> Callable[..., Any]:
+def _qr_incomplete(op: Op, node: Apply) -> Translation:
     return lambda x: tf.linalg.qr(x)[1]
 
 
 @tf_funcify.register(nlinalg.SVD)
-def _svd(op: Any, node: Any) -> Callable[..., Any]:
-    def svd(x: Any) -> Any:
+def _svd(op: Op, node: Apply) -> Translation:
+    def svd(x: Value) -> Value:
         if not op.compute_uv:
             return tf.linalg.svd(x, compute_uv=False)
         s, u, v = tf.linalg.svd(x, full_matrices=bool(op.full_matrices))
@@ -150,5 +152,5 @@ def _svd(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(slinalg.Expm)
-def _expm(op: Any, node: Any) -> Callable[..., Any]:
+def _expm(op: Op, node: Apply) -> Translation:
     return tf.linalg.expm

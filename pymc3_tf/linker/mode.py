@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +10,16 @@ import theano
 from cachetools import LRUCache
 from theano.compile.mode import Mode, predefined_linkers, predefined_modes
 from theano.configdefaults import _filter_mode
+from theano.graph.basic import Apply, Variable
+from theano.graph.fg import FunctionGraph
 from theano.link.basic import Container, PerformLinker
 from theano.link.utils import map_storage
 
 from pymc3_tf.linker.graph import QUERY, Linked
 from pymc3_tf.runtime import forks
+
+# Where Theano keeps the value of a variable: a list with one element.
+Storage = List[Any]
 
 # For so many choices of shapes of its inputs, a function keeps what was traced.
 _SHAPES = 16
@@ -38,7 +43,10 @@ class TFLinker(PerformLinker):
     """
 
     def __init__(
-        self, allow_gc: Optional[bool] = None, schedule: Any = None, jit_compile: bool = False
+        self,
+        allow_gc: Optional[bool] = None,
+        schedule: Optional[Callable] = None,
+        jit_compile: bool = False,
     ) -> None:
         super().__init__(allow_gc=allow_gc, schedule=schedule)
         self.jit_compile = jit_compile
@@ -47,7 +55,12 @@ class TFLinker(PerformLinker):
         """Return a linker that is tied to no graph."""
         return type(self)(allow_gc=allow_gc, jit_compile=self.jit_compile)
 
-    def accept(self, fgraph: Any, no_recycling: Any = None, profile: Any = None) -> Any:
+    def accept(
+        self,
+        fgraph: FunctionGraph,
+        no_recycling: Optional[List[Variable]] = None,
+        profile: Any = None,
+    ) -> TFLinker:
         """Return a linker for a graph."""
         linker = self if self.fgraph in (None, fgraph) else self.clone(self.allow_gc)
         linker.fgraph = fgraph
@@ -55,8 +68,11 @@ class TFLinker(PerformLinker):
         return linker
 
     def make_all(
-        self, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None
-    ) -> Any:
+        self,
+        input_storage: Optional[List[Storage]] = None,
+        output_storage: Optional[List[Storage]] = None,
+        storage_map: Optional[Dict[Variable, Storage]] = None,
+    ) -> Tuple[Callable[[], None], List[Container], List[Container], List, List[Apply]]:
         """Return the function of the whole graph, with containers for its inputs and outputs."""
         graph = self.fgraph
         nodes = self.schedule(graph)
@@ -64,7 +80,7 @@ class TFLinker(PerformLinker):
             graph, nodes, input_storage, output_storage, storage_map
         )
         linked = Linked(graph, graph.inputs, [])
-        functions: LRUCache[Any, Any] = LRUCache(_SHAPES)
+        functions: LRUCache[Tuple[Tuple[int, ...], ...], Callable] = LRUCache(_SHAPES)
 
         def run() -> None:
             forks.refuse("A Theano function that is computed by TensorFlow")

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
-
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.tensor.nnet import nnet
 
-from pymc3_tf.linker.dispatch import tf_funcify
+from pymc3_tf.linker.dispatch import Translation, Value, tf_funcify
 
 
 @tf_funcify.register(nnet.Softmax)
-def _softmax(op: Any, node: Any) -> Callable[..., Any]:
+def _softmax(op: Op, node: Apply) -> Translation:
     return tf.nn.softmax
 
 
 @tf_funcify.register(nnet.SoftmaxWithBias)
-def _softmax_with_bias(op: Any, node: Any) -> Callable[..., Any]:
+def _softmax_with_bias(op: Op, node: Apply) -> Translation:
     return lambda x, b: tf.nn.softmax(x + b)
 
 
 @tf_funcify.register(nnet.LogSoftmax)
-def _log_softmax(op: Any, node: Any) -> Callable[..., Any]:
+def _log_softmax(op: Op, node: Apply) -> Translation:
     return tf.nn.log_softmax
 
 
 @tf_funcify.register(nnet.SoftmaxGrad)
-def _softmax_grad(op: Any, node: Any) -> Callable[..., Any]:
+def _softmax_grad(op: Op, node: Apply) -> Translation:
     return lambda g, s: (g - tf.reduce_sum(g * s, 1, keepdims=True)) * s
 
 
 @tf_funcify.register(nnet.CrossentropyCategorical1Hot)
-def _crossentropy(op: Any, node: Any) -> Callable[..., Any]:
+def _crossentropy(op: Op, node: Apply) -> Translation:
     return lambda p, which: -tf.math.log(tf.gather(p, which, axis=1, batch_dims=1))
 
 
 @tf_funcify.register(nnet.CrossentropySoftmaxArgmax1HotWithBias)
-def _crossentropy_softmax(op: Any, node: Any) -> Callable[..., Any]:
-    def crossentropy_softmax(x: Any, b: Any, which: Any) -> Any:
+def _crossentropy_softmax(op: Op, node: Apply) -> Translation:
+    def crossentropy_softmax(x: Value, b: Value, which: Value) -> Value:
         logits = x + b
         chosen = tf.gather(tf.nn.log_softmax(logits), which, axis=1, batch_dims=1)
         best = tf.argmax(logits, 1, output_type=node.outputs[2].dtype)

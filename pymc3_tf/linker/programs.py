@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Mapping, Sequence
+from typing import List, Mapping, Sequence
 
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 
 from pymc3_tf.bridge.op import TensorFlowOp
-from pymc3_tf.linker.dispatch import CONSTANT_BYTES, resident, tf_funcify
+from pymc3_tf.linker.dispatch import CONSTANT_BYTES, Translation, Value, resident, tf_funcify
 from pymc3_tf.programs.building import build
 from pymc3_tf.programs.differentiation import pull_back, value_and_vjp
 from pymc3_tf.programs.program import Program, TensorSpec
@@ -15,7 +17,7 @@ from pymc3_tf.programs.serialized import define_functions
 
 
 @tf_funcify.register(TensorFlowOp)
-def _program(op: Any, node: Any) -> Callable[..., Any]:
+def _program(op: Op, node: Apply) -> Translation:
     program = op.program
     if program.cluster:
         raise NotImplementedError(
@@ -24,7 +26,7 @@ def _program(op: Any, node: Any) -> Callable[..., Any]:
         )
 
     @tf.custom_gradient
-    def inlined(*xs: Any) -> Any:
+    def inlined(*xs: Value) -> Value:
         # Taken now: when TensorFlow asks for the gradient, this trace is over.
         data = {
             id(feed.array): resident(feed.array)
@@ -33,30 +35,30 @@ def _program(op: Any, node: Any) -> Callable[..., Any]:
         }
         outputs = _build(program, xs, data)
 
-        def gradient(*upstream: Any) -> List[Any]:
+        def gradient(*upstream: Value) -> List[Value]:
             # The program's own pullback: it was made where all of TensorFlow's gradients exist,
             # which a frozen graph no longer has.
             return pull_back(program, xs, upstream, lambda part, ys: _build(part, ys, data))
 
         return outputs, gradient
 
-    def call(*xs: Any) -> Any:
+    def call(*xs: Value) -> Value:
         specs = zip(xs, program.inputs)
         return inlined(*[_ensured(tf.convert_to_tensor(x, spec.dtype), spec) for x, spec in specs])
 
     return call
 
 
-def _ensured(x: Any, spec: TensorSpec) -> Any:
+def _ensured(x: Value, spec: TensorSpec) -> Value:
     return x if spec.shape is None else tf.ensure_shape(x, spec.shape)
 
 
-def _build(program: Program, xs: Sequence[Any], data: Mapping[int, Any]) -> List[Any]:
+def _build(program: Program, xs: Sequence[Value], data: Mapping[int, Value]) -> List[Value]:
     define_functions(program.graph())
     nodes = [spec.node for spec in program.inputs] + [feed.node for feed in program.feeds]
     feeds = [data.get(id(feed.array), feed.array) for feed in program.feeds]
 
-    def add(*tensors: Any) -> List[Any]:
+    def add(*tensors: Value) -> List[Value]:
         return build(program, dict(zip(nodes, tensors)))
 
     # Programs are graphs: outside of a function, they get one of their own.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
-
 import numpy as np
 import tensorflow as tf
 from pymc3.distributions.dist_math import I0e, I1e, SplineWrapper
@@ -11,8 +9,10 @@ from pymc3.distributions.multivariate import PosDefMatrix
 from pymc3.math import BatchedDiag, BlockDiagonalMatrix, LogDet
 from pymc3.theanof import IdentityOp
 from scipy.interpolate import PPoly
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 
-from pymc3_tf.linker.dispatch import cast, shape_of, tf_funcify
+from pymc3_tf.linker.dispatch import Translation, Value, cast, shape_of, tf_funcify
 from pymc3_tf.linker.linalg import cholesky_or_nan
 from pymc3_tf.linker.scalar import register_scalar
 
@@ -22,7 +22,7 @@ register_scalar(I1e, tf.math.bessel_i1e, safe=False)
 
 
 @tf.custom_gradient
-def _log_det(x: Any) -> Any:
+def _log_det(x: Value) -> Value:
     """Logarithm of the absolute determinant, by QR."""
     diagonal = tf.linalg.diag_part(tf.linalg.qr(x)[1])
     value = tf.reduce_sum(tf.math.log(tf.abs(diagonal)))
@@ -30,30 +30,30 @@ def _log_det(x: Any) -> Any:
 
 
 @tf_funcify.register(LogDet)
-def _log_det_op(op: Any, node: Any) -> Callable[..., Any]:
+def _log_det_op(op: Op, node: Apply) -> Translation:
     return _log_det
 
 
 @tf_funcify.register(PosDefMatrix)
-def _pos_def(op: Any, node: Any) -> Callable[..., Any]:
-    def pos_def(x: Any) -> Any:
+def _pos_def(op: Op, node: Apply) -> Translation:
+    def pos_def(x: Value) -> Value:
         return tf.cast(tf.reduce_all(tf.math.is_finite(cholesky_or_nan(x))), tf.int8)
 
     return pos_def
 
 
 @tf_funcify.register(BatchedDiag)
-def _batched_diag(op: Any, node: Any) -> Callable[..., Any]:
+def _batched_diag(op: Op, node: Apply) -> Translation:
     return tf.linalg.diag
 
 
 @tf_funcify.register(BlockDiagonalMatrix)
-def _block_diagonal(op: Any, node: Any) -> Callable[..., Any]:
+def _block_diagonal(op: Op, node: Apply) -> Translation:
     if op.sparse:
         raise NotImplementedError(f"{op} is translated to TensorFlow for sparse=False only")
     dtype = node.outputs[0].dtype
 
-    def block_diagonal(*blocks: Any) -> Any:
+    def block_diagonal(*blocks: Value) -> Value:
         columns = [shape_of(block)[1] for block in blocks]
         starts = np.cumsum([0, *columns])
         padded = [
@@ -66,7 +66,7 @@ def _block_diagonal(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(SplineWrapper)
-def _spline(op: Any, node: Any) -> Callable[..., Any]:
+def _spline(op: Op, node: Apply) -> Translation:
     spline = op.spline
     knots, coefficients, order = spline._eval_args
     inner = knots[order : len(knots) - order]
@@ -81,7 +81,7 @@ def _spline(op: Any, node: Any) -> Callable[..., Any]:
             "it with ext='extrapolate', 'zeros' or 'const'."
         )
 
-    def spline_of(x: Any) -> Any:
+    def spline_of(x: Value) -> Value:
         x = tf.convert_to_tensor(x)
         at = tf.clip_by_value(x, inner[0], inner[-1]) if mode == "const" else x
         flat = tf.reshape(at, [-1])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, List
+from typing import List
 
 import numpy as np
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.scalar import basic as scalar
 from theano.scalar import basic_scipy as special
 from theano.tensor.elemwise import MulWithoutZeros
@@ -15,12 +17,12 @@ from theano.tensor.nnet.sigm import ScalarSigmoid, ScalarSoftplus, UltraFastScal
 from theano.tensor.xlogx import XlogX, XlogY0
 
 from pymc3_tf.linker import functions
-from pymc3_tf.linker.dispatch import cast, is_known, tf_funcify
+from pymc3_tf.linker.dispatch import Translation, Value, cast, is_known, tf_funcify
 
 math = tf.math
 
 
-def zero_safe(function: Callable[..., Any]) -> Callable[..., Any]:
+def zero_safe(function: Translation) -> Translation:
     """Make the gradient of an elementwise function zero wherever the upstream gradient is.
 
     Otherwise an infinite derivative in the branch of a switch that is not taken would make the
@@ -28,20 +30,20 @@ def zero_safe(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(function)
-    def safe(*values: Any) -> Any:
+    def safe(*values: Value) -> Value:
         places = [i for i, x in enumerate(values) if not is_known(x) and x.dtype.is_floating]
 
-        def of(tensors: Any) -> Any:
+        def of(tensors: Value) -> Value:
             merged = list(values)
             for i, x in zip(places, tensors):
                 merged[i] = x
             return function(*merged)
 
         @tf.custom_gradient
-        def with_gradient(*tensors: Any) -> Any:
+        def with_gradient(*tensors: Value) -> Value:
             y = of(tensors)
 
-            def gradient(upstream: Any) -> List[Any]:
+            def gradient(upstream: Value) -> List[Value]:
                 # Inputs as large as the output, so that nothing is summed before it is masked.
                 wide = [tf.broadcast_to(x, tf.shape(y)) for x in tensors]
                 with tf.GradientTape() as tape:
@@ -60,7 +62,7 @@ def zero_safe(function: Callable[..., Any]) -> Callable[..., Any]:
     return safe
 
 
-def _sum_to_shape(wide: Any, like: Any) -> Any:
+def _sum_to_shape(wide: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     if wide.shape.is_fully_defined() and wide.shape == like.shape:
         return wide
     # Ranks are equal in Theano: only dimensions of length 1 are broadcast.
@@ -70,7 +72,7 @@ def _sum_to_shape(wide: Any, like: Any) -> Any:
     return tf.reshape(tf.reduce_sum(wide, axes), tf.shape(like)) if axes else wide
 
 
-def register_scalar(op: type, function: Callable[..., Any], safe: bool = True) -> None:
+def register_scalar(op: type, function: Translation, safe: bool = True) -> None:
     """Translate a scalar op by a function of tensors of the output's dtype.
 
     ``safe`` says that nothing of the argument multiplies the upstream gradient.
@@ -79,7 +81,7 @@ def register_scalar(op: type, function: Callable[..., Any], safe: bool = True) -
         function = zero_safe(function)
 
     @tf_funcify.register(op)
-    def _(op: Any, node: Any) -> Callable[..., Any]:
+    def _(op: Op, node: Apply) -> Translation:
         dtype = node.outputs[0].dtype
         if dtype == "float32" and not any(x.dtype.startswith("float") for x in node.inputs):
             # A float32 that comes from small integers is exact to its last digit in Theano.
@@ -87,31 +89,31 @@ def register_scalar(op: type, function: Callable[..., Any], safe: bool = True) -
         return lambda *xs: function(*[cast(x, dtype) for x in xs])
 
 
-def _variadic(function: Callable[..., Any]) -> Callable[..., Any]:
+def _variadic(function: Translation) -> Translation:
     return lambda *xs: functools.reduce(function, xs[1:], tf.convert_to_tensor(xs[0]))
 
 
-def _by_dtype(logical: Callable[..., Any], bitwise: Callable[..., Any]) -> Callable[..., Any]:
-    def function(*xs: Any) -> Any:
+def _by_dtype(logical: Translation, bitwise: Translation) -> Translation:
+    def function(*xs: Value) -> Value:
         tensors = [tf.convert_to_tensor(x) for x in xs]
         return (logical if tensors[0].dtype == tf.bool else bitwise)(*tensors)
 
     return function
 
 
-def _int_div(x: Any, y: Any) -> Any:
+def _int_div(x: Value, y: Value) -> Value:
     return math.floordiv(x, y) if _is_float(x) else _int_safe(math.floordiv, x, y)
 
 
-def _mod(x: Any, y: Any) -> Any:
+def _mod(x: Value, y: Value) -> Value:
     return math.floormod(x, y) if _is_float(x) else _int_safe(math.floormod, x, y)
 
 
-def _is_float(x: Any) -> bool:
+def _is_float(x: Value) -> bool:
     return tf.as_dtype(x.dtype).is_floating
 
 
-def _int_safe(function: Callable[..., Any], x: Any, y: Any) -> Any:
+def _int_safe(function: Translation, x: Value, y: Value) -> Value:
     # Division of integers by zero gives zero, where TensorFlow may end the process.
     zero = tf.equal(y, 0)
     return tf.where(
@@ -119,15 +121,15 @@ def _int_safe(function: Callable[..., Any], x: Any, y: Any) -> Any:
     )
 
 
-def _clip(x: Any, low: Any, high: Any) -> Any:
+def _clip(x: Value, low: Value, high: Value) -> Value:
     return tf.where(x < low, low, tf.where(x > high, high, x))
 
 
-def _abs(x: Any) -> Any:
+def _abs(x: Value) -> Value:
     return x if x.dtype == tf.bool or x.dtype.is_unsigned else tf.abs(x)
 
 
-def _pow(x: Any, y: Any) -> Any:
+def _pow(x: Value, y: Value) -> Value:
     # TensorFlow has no powers of small integers.
     return (
         math.pow(x, y)
@@ -136,25 +138,25 @@ def _pow(x: Any, y: Any) -> Any:
     )
 
 
-def _square(x: Any) -> Any:
+def _square(x: Value) -> Value:
     if x.dtype == tf.bool:
         return x
     return math.square(x) if _is_float(x) else math.multiply(x, x)
 
 
-def _round_away(x: Any) -> Any:
+def _round_away(x: Value) -> Value:
     return tf.sign(x) * tf.floor(tf.abs(x) + 0.5)
 
 
-def _truncate(x: Any) -> Any:
+def _truncate(x: Value) -> Value:
     return tf.where(x < 0, tf.math.ceil(x), tf.floor(x)) if _is_float(x) else x
 
 
-def _mul_without_zeros(x: Any, y: Any) -> Any:
+def _mul_without_zeros(x: Value, y: Value) -> Value:
     return tf.where(tf.equal(x, 0), y, tf.where(tf.equal(y, 0), x, x * y))
 
 
-def _bool_or(function: Callable[..., Any], logical: Callable[..., Any]) -> Callable[..., Any]:
+def _bool_or(function: Translation, logical: Translation) -> Translation:
     """Use the logical function for booleans, as NumPy does."""
     return lambda x, y: logical(x, y) if x.dtype == tf.bool else function(x, y)
 
@@ -244,7 +246,7 @@ for _op, _function in {
 
 
 @tf_funcify.register(scalar.Cast)
-def _cast(op: Any, node: Any) -> Callable[..., Any]:
+def _cast(op: Op, node: Apply) -> Translation:
     source, target = node.inputs[0].dtype, node.outputs[0].dtype
     if target == "bool":
         return lambda x: tf.not_equal(x, tf.zeros([], source))
@@ -252,10 +254,10 @@ def _cast(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(scalar.Second)
-def _second(op: Any, node: Any) -> Callable[..., Any]:
+def _second(op: Op, node: Apply) -> Translation:
     dtype = node.outputs[0].dtype
 
-    def second(x: Any, y: Any) -> Any:
+    def second(x: Value, y: Value) -> Value:
         shape = tf.broadcast_static_shape(tf.TensorShape(x.shape), tf.TensorShape(y.shape))
         if not shape.is_fully_defined():
             shape = tf.broadcast_dynamic_shape(tf.shape(x), tf.shape(y))
@@ -265,12 +267,12 @@ def _second(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(scalar.Switch)
-def _switch(op: Any, node: Any) -> Callable[..., Any]:
+def _switch(op: Op, node: Apply) -> Translation:
     dtype = node.outputs[0].dtype
     return lambda c, x, y: tf.where(_as_bool(c), cast(x, dtype), cast(y, dtype))
 
 
-def _as_bool(x: Any) -> Any:
+def _as_bool(x: Value) -> Value:
     return x if x.dtype == bool or x.dtype == tf.bool else tf.not_equal(x, tf.zeros([], x.dtype))
 
 
@@ -284,7 +286,7 @@ for _op, _function in {
 }.items():
 
     @tf_funcify.register(_op)
-    def _comparison(op: Any, node: Any, function: Any = _function) -> Callable[..., Any]:
+    def _comparison(op: Op, node: Apply, function: Translation = _function) -> Translation:
         dtype = str(np.result_type(*[x.dtype for x in node.inputs]))
         if dtype == "bool" and function not in (math.equal, math.not_equal):
             dtype = "int8"
@@ -292,12 +294,12 @@ for _op, _function in {
 
 
 @tf_funcify.register(scalar.InRange)
-def _in_range(op: Any, node: Any) -> Callable[..., Any]:
+def _in_range(op: Op, node: Apply) -> Translation:
     dtype = str(np.result_type(*[x.dtype for x in node.inputs]))
     above = math.greater if op.openlow else math.greater_equal
     below = math.less if op.openhi else math.less_equal
 
-    def in_range(x: Any, low: Any, high: Any) -> Any:
+    def in_range(x: Value, low: Value, high: Value) -> Value:
         x, low, high = cast(x, dtype), cast(low, dtype), cast(high, dtype)
         return math.logical_and(above(x, low), below(x, high))
 
@@ -307,17 +309,17 @@ def _in_range(op: Any, node: Any) -> Callable[..., Any]:
 for _op, _function in {scalar.IsNan: math.is_nan, scalar.IsInf: math.is_inf}.items():
 
     @tf_funcify.register(_op)
-    def _test(op: Any, node: Any, function: Any = _function) -> Callable[..., Any]:
+    def _test(op: Op, node: Apply, function: Translation = _function) -> Translation:
         if not node.inputs[0].dtype.startswith("float"):
             return lambda x: tf.zeros(tf.shape(x), tf.bool)
         return function
 
 
 @tf_funcify.register(scalar.Composite)
-def _composite(op: Any, node: Any) -> Callable[..., Any]:
+def _composite(op: Op, node: Apply) -> Translation:
     graph = op.fgraph
 
-    def composite(*xs: Any) -> Any:
+    def composite(*xs: Value) -> Value:
         values = dict(zip(graph.inputs, xs))
         for inner in graph.toposort():
             inputs = [

@@ -6,7 +6,7 @@ that TensorFlow builds, and XLA compiles, slowly.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +14,7 @@ from theano.graph.basic import Apply, Variable
 from theano.scalar.basic import Pow, Switch
 from theano.tensor.elemwise import Elemwise
 
-from pymc3_tf.linker.dispatch import is_known, tf_funcify
+from pymc3_tf.linker.dispatch import Value, is_known, tf_funcify
 
 # Fewer ops than these stay as they are.
 _MANY = 8
@@ -38,7 +38,7 @@ def levels(nodes: Sequence[Apply]) -> Iterator[List[Apply]]:
         yield found[depth]
 
 
-def alike(nodes: Sequence[Apply], inputs: Dict[Apply, List[Any]]) -> Iterator[List[Apply]]:
+def alike(nodes: Sequence[Apply], inputs: Dict[Apply, List[Value]]) -> Iterator[List[Apply]]:
     """Yield lists of the nodes that one op on vectors can compute, which others yield alone."""
     groups: Dict[Any, List[Apply]] = {}
     for node in nodes:
@@ -51,14 +51,14 @@ def alike(nodes: Sequence[Apply], inputs: Dict[Apply, List[Any]]) -> Iterator[Li
             yield from ([node] for node in group)
 
 
-def apply_alike(nodes: Sequence[Apply], inputs: Dict[Apply, List[Any]]) -> List[Any]:
+def apply_alike(nodes: Sequence[Apply], inputs: Dict[Apply, List[Value]]) -> List[Value]:
     """Evaluate nodes of one kind; return their values."""
     columns = [_column(values) for values in zip(*(inputs[node] for node in nodes))]
     vector = tf_funcify(nodes[0].op, nodes[0])(*columns)
     return tf.unstack(tf.broadcast_to(vector, [len(nodes)]), len(nodes))
 
 
-def stacked(tensors: Sequence[Any]) -> Any:
+def stacked(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return a vector of scalar tensors: where they come from one, of its parts."""
     runs: List[List[Any]] = []  # vector, first index, last index + 1
     for i, x in enumerate(tensors):
@@ -78,7 +78,7 @@ def stacked(tensors: Sequence[Any]) -> Any:
     return tf.concat(parts, 0)
 
 
-def _kind(node: Apply, values: Sequence[Any]) -> Any:
+def _kind(node: Apply, values: Sequence[Value]) -> Any:
     """Return what nodes that are computed alike have in common; None if there are none."""
     op = node.op
     if not isinstance(op, Elemwise) or len(node.outputs) > 1 or node.outputs[0].ndim:
@@ -91,7 +91,7 @@ def _kind(node: Apply, values: Sequence[Any]) -> Any:
     return op.scalar_op, tuple([x.dtype for x in node.inputs]), known, tuple(numbers)
 
 
-def _column(values: Sequence[Any]) -> Any:
+def _column(values: Sequence[Value]) -> Value:
     if not is_known(values[0]):
         same = all(x is values[0] for x in values)
         return values[0] if same else stacked(values)
@@ -99,7 +99,7 @@ def _column(values: Sequence[Any]) -> Any:
     return array[0] if (array == array[0]).all() else array
 
 
-def _origin(x: Any) -> Tuple[Any, int]:
+def _origin(x: tf.Tensor) -> Tuple[Optional[tf.Tensor], int]:
     """Return the vector that a scalar was unstacked from, and its place there."""
     op = None if tf.executing_eagerly() or is_known(x) else x.op
     if op is None or op.type != "Unpack" or op.inputs[0].shape.rank != 1:
@@ -107,5 +107,5 @@ def _origin(x: Any) -> Tuple[Any, int]:
     return op.inputs[0], x.value_index
 
 
-def _place(values: Sequence[Any]) -> int:
+def _place(values: Sequence[Value]) -> int:
     return next(place for place in (_origin(x)[1] for x in values if not is_known(x)))

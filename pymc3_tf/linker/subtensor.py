@@ -6,10 +6,12 @@ positions of the selected elements in the flattened tensor.
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence
+from typing import Any, List, Sequence
 
 import numpy as np
 import tensorflow as tf
+from theano.graph.basic import Apply
+from theano.graph.op import Op
 from theano.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedIncSubtensor1,
@@ -20,25 +22,37 @@ from theano.tensor.subtensor import (
     get_idx_list,
 )
 
-from pymc3_tf.linker.dispatch import as_sizes, cast, is_known, shape_of, tf_funcify
+from pymc3_tf.linker.dispatch import (
+    Size,
+    Translation,
+    Value,
+    as_sizes,
+    cast,
+    is_known,
+    shape_of,
+    tf_funcify,
+)
+
+# Of an index: a value, a slice of values, or None where it takes all.
+Entry = Any
 
 
-def _parts(entry: Any) -> List[Any]:
+def _parts(entry: Entry) -> List[Value]:
     return [entry.start, entry.stop, entry.step] if isinstance(entry, slice) else [entry]
 
 
-def _all_known(index: Sequence[Any]) -> bool:
+def _all_known(index: Sequence[Entry]) -> bool:
     return all(is_known(part) for entry in index for part in _parts(entry))
 
 
-def _python(entry: Any) -> Any:
+def _python(entry: Entry) -> Value:
     """Return a known slice or scalar as Python's own."""
     if isinstance(entry, slice):
         return slice(*[None if part is None else int(part) for part in _parts(entry)])
     return int(entry)
 
 
-def _wrap(index: Any, length: Any) -> Any:
+def _wrap(index: Value, length: Size) -> Value:
     """Return an index with negative entries counted from the end."""
     if is_known(index) and is_known(length):
         index = np.asarray(index, "int64")
@@ -49,21 +63,21 @@ def _wrap(index: Any, length: Any) -> Any:
     return tf.where(index < 0, index + cast(length, "int64"), index)
 
 
-def _bounded(index: Any, length: Any, shape: Sequence[Any]) -> Any:
+def _bounded(index: Value, length: Size, shape: Sequence[Size]) -> Value:
     """Return an index that is out of bounds of the whole tensor if it is so in its dimension.
 
     In the flattened tensor it could select another element, and segment sums drop negative ones.
     """
     if is_known(index) and is_known(length):
         return index
-    size: Any = 1
+    size: Size = 1
     for n in shape:
         size = size * n
     inside = (index >= 0) & (index < cast(length, "int64"))
     return tf.where(inside, index, cast(size, "int64"))
 
 
-def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
+def positions(shape: Sequence[Value], index: Sequence[Entry]) -> Value:
     """Return where the selected elements are in the flattened tensor.
 
     Parameters
@@ -82,7 +96,7 @@ def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
         numbers = np.arange(int(np.prod(shape, dtype="int64"))).reshape(shape)
         exact = [_python(i) if isinstance(i, slice) else i for i in index]
         return numbers[tuple(exact)]
-    entries: List[Any] = []
+    entries: List[Value] = []
     for entry in index:
         if entry is None or isinstance(entry, slice):
             entries.append(entry)
@@ -106,11 +120,11 @@ def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
     others = [i for i in range(len(entries)) if i not in arrays]
     total = rank + len(others)
 
-    strides: List[Any] = [1]
+    strides: List[Value] = [1]
     for n in reversed(shape[1:]):
         strides.insert(0, strides[0] * n)
     dimension = 0
-    result: Any = np.zeros([1] * total, "int64")
+    result: Value = np.zeros([1] * total, "int64")
     for i, entry in enumerate(entries):
         if entry is None:
             continue
@@ -131,17 +145,17 @@ def positions(shape: Sequence[Any], index: Sequence[Any]) -> Any:
     return result
 
 
-def _range(entry: slice, length: Any) -> Any:
+def _range(entry: Entry, length: Size) -> Value:
     if is_known(length) and _all_known([entry]):
         return np.arange(length)[_python(entry)]
     return tf.range(cast(length, "int64"))[entry]
 
 
-def _select(x: Any, index: Sequence[Any]) -> Any:
+def _select(x: Value, index: Sequence[Entry]) -> Value:
     return tf.gather(tf.reshape(x, [-1]), positions(shape_of(x), index))
 
 
-def _scatter(x: Any, index: Sequence[Any], y: Any, replace: bool) -> Any:
+def _scatter(x: Value, index: Sequence[Entry], y: Value, replace: bool) -> Value:
     """Return x with the selected elements replaced or incremented."""
     where = positions(shape_of(x), index)
     y = tf.reshape(tf.broadcast_to(cast(y, x.dtype), _sizes(where)), [-1])
@@ -150,13 +164,13 @@ def _scatter(x: Any, index: Sequence[Any], y: Any, replace: bool) -> Any:
     return tf.reshape(_scatter_rows(flat, where, y, replace), tf.shape(x))
 
 
-def _sizes(where: Any) -> Any:
+def _sizes(where: Value) -> Value:
     """Return the shape as what TensorFlow takes as a shape."""
     shape = shape_of(where)
     return as_sizes(shape, len(shape)) if shape else []
 
 
-def _scatter_rows(x: Any, rows: Any, y: Any, replace: bool) -> Any:
+def _scatter_rows(x: Value, rows: Value, y: Value, replace: bool) -> Value:
     if not replace:
         # Not by tensor_scatter_nd_add, which TensorFlow's vectorized_map does not know.
         return x + tf.math.unsorted_segment_sum(y, rows, shape_of(x)[0])
@@ -170,8 +184,8 @@ def _scatter_rows(x: Any, rows: Any, y: Any, replace: bool) -> Any:
 
 
 @tf_funcify.register(Subtensor)
-def _subtensor(op: Any, node: Any) -> Callable[..., Any]:
-    def subtensor(x: Any, *parts: Any) -> Any:
+def _subtensor(op: Op, node: Apply) -> Translation:
+    def subtensor(x: Value, *parts: Value) -> Value:
         index = get_idx_list((x, *parts), op.idx_list)
         if _all_known(index):
             index = [_python(entry) for entry in index]
@@ -187,18 +201,18 @@ def _subtensor(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(AdvancedSubtensor1)
-def _rows(op: Any, node: Any) -> Callable[..., Any]:
+def _rows(op: Op, node: Apply) -> Translation:
     return lambda x, rows: tf.gather(x, _wrap(rows, shape_of(x)[0]))
 
 
 @tf_funcify.register(AdvancedSubtensor)
-def _advanced_subtensor(op: Any, node: Any) -> Callable[..., Any]:
+def _advanced_subtensor(op: Op, node: Apply) -> Translation:
     return lambda x, *index: _select(x, index)
 
 
 @tf_funcify.register(IncSubtensor)
-def _inc_subtensor(op: Any, node: Any) -> Callable[..., Any]:
-    def inc_subtensor(x: Any, y: Any, *parts: Any) -> Any:
+def _inc_subtensor(op: Op, node: Apply) -> Translation:
+    def inc_subtensor(x: Value, y: Value, *parts: Value) -> Value:
         index = get_idx_list((x, *parts), op.idx_list)
         return _scatter(tf.convert_to_tensor(x), index, y, op.set_instead_of_inc)
 
@@ -206,8 +220,8 @@ def _inc_subtensor(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(AdvancedIncSubtensor1)
-def _inc_rows(op: Any, node: Any) -> Callable[..., Any]:
-    def inc_rows(x: Any, y: Any, rows: Any) -> Any:
+def _inc_rows(op: Op, node: Apply) -> Translation:
+    def inc_rows(x: Value, y: Value, rows: Value) -> Value:
         x = tf.convert_to_tensor(x)
         shape = shape_of(x)
         rows = _bounded(_wrap(rows, shape[0]), shape[0], shape[:1])
@@ -219,5 +233,5 @@ def _inc_rows(op: Any, node: Any) -> Callable[..., Any]:
 
 
 @tf_funcify.register(AdvancedIncSubtensor)
-def _advanced_inc_subtensor(op: Any, node: Any) -> Callable[..., Any]:
+def _advanced_inc_subtensor(op: Op, node: Apply) -> Translation:
     return lambda x, y, *index: _scatter(tf.convert_to_tensor(x), index, y, op.set_instead_of_inc)
