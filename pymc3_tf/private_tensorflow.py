@@ -12,6 +12,7 @@ import types
 from typing import Any, Callable, ContextManager, Iterator, List, Optional, Sequence, Set, Tuple
 
 import tensorflow as tf
+from tensorflow.compat.v1 import GraphDef
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.core.protobuf import config_pb2, device_properties_pb2
 from tensorflow.python.eager import context
@@ -69,18 +70,18 @@ def eager_mode() -> ContextManager[None]:
     return context.eager_mode()
 
 
-def loop_graphs(op: tf.Operation) -> Tuple[Any, Any]:
+def loop_graphs(op: tf.Operation) -> Tuple[tf.Graph, tf.Graph]:
     """Return the live graphs of a loop's condition and body (2.13 to 2.17)."""
     condition = while_v2._get_graph(op, "cond", "_cond_graph")
     return condition, while_v2._get_graph(op, "body", "_body_graph")
 
 
-def branch_graphs(op: tf.Operation) -> List[Any]:
+def branch_graphs(op: tf.Operation) -> List[tf.Graph]:
     """Return the live graphs of the branches of a condition (2.13 to 2.17)."""
     return list(cond_v2.get_func_graphs(op))
 
 
-def called_graph(op: tf.Operation) -> Any:
+def called_graph(op: tf.Operation) -> tf.Graph:
     """Return the live graph of the function that an op calls, if there is one (2.13 to 2.17)."""
     return getattr(op.graph._get_function(op.get_attr("f").name), "graph", None)
 
@@ -129,7 +130,10 @@ def control_flow_for_xla() -> Iterator[None]:
 
 
 def variables_to_constants(
-    session: Any, graph_def: Any, roots: Sequence[str], only: Optional[Set[str]]
+    session: tf.compat.v1.Session,
+    graph_def: GraphDef,
+    roots: Sequence[str],
+    only: Optional[Set[str]],
 ) -> Any:
     """Return a graph in which variables are constants (2.13 to 2.17).
 
@@ -173,7 +177,7 @@ def call_host(
     )
 
 
-def optimize(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str] = ()) -> Any:
+def optimize(graph_def: GraphDef, keep: Sequence[str], optimizers: Sequence[str] = ()) -> GraphDef:
     """Return a graph as Grappler optimizes it for one processor (2.13 to 2.17).
 
     A session would do it by itself, at a time when it can hang: it evaluates constants on threads
@@ -215,7 +219,7 @@ def optimize(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str] = ()
 # -- sessions ----------------------------------------------------------------------------------
 
 
-def target_of(session: Any) -> str:
+def target_of(session: tf.compat.v1.Session) -> str:
     """Return what a session is connected to; empty for this process (2.13 to 2.17)."""
     return str(tf.compat.as_str(getattr(session, "sess_str", None) or b""))
 
@@ -229,7 +233,7 @@ def fast_callable(
     session: tf.compat.v1.Session,
     inputs: Sequence[tf.Tensor],
     outputs: Sequence[tf.Tensor],
-    run_options: Any,
+    run_options: tf.compat.v1.RunOptions,
 ) -> Callable[..., List[Any]]:
     """Return a call that takes half the time of ``session.make_callable`` (2.13 to 2.17)."""
     options = config_pb2.CallableOptions(run_options=run_options)

@@ -69,7 +69,7 @@ def plain(node: str) -> str:
     return found.group(1) if found else name
 
 
-def _of_called(op: Any, inside: str) -> str:
+def _of_called(op: tf.Operation, inside: str) -> str:
     """Return the line of a node of the function that an op calls; empty if it is not known."""
     if not inside or "PartitionedCall" not in op.type:
         return ""

@@ -203,7 +203,9 @@ class TensorFlowOp(theano.graph.op.Op):
 
         return [shape_of(*pair) for pair in zip(self.program.outputs, node.outputs)]
 
-    def L_op(self, inputs: List[Any], outputs: List[Any], output_gradients: List[Any]) -> List[Any]:
+    def L_op(
+        self, inputs: List[Variable], outputs: List[Variable], output_gradients: List[Variable]
+    ) -> List[Variable]:
         """Return the vector-Jacobian product."""
         upstream = [
             tt.zeros_like(y) if isinstance(g.type, DisconnectedType) else g
@@ -325,7 +327,7 @@ def tensorflow_ops(output: Variable) -> List[TensorFlowOp]:
     return [node.op for node in tensorflow_nodes(output)]
 
 
-def tensorflow_nodes(output: Any) -> List[Apply]:
+def tensorflow_nodes(output: Variable) -> List[Apply]:
     """Return where TensorFlow ops are applied for a Theano variable."""
     nodes = dict.fromkeys(x.owner for x in ancestors([output]) if x.owner is not None)
     return [node for node in nodes if isinstance(node.op, TensorFlowOp)]

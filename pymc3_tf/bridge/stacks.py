@@ -7,7 +7,7 @@ has no form for many draws is computed in a loop, and only that.
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import theano
@@ -242,23 +242,23 @@ def _stack(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> S
 
 
 @_stack.register(Elemwise)
-def _stack_elemwise(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
+def _stack_elemwise(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     # Inputs that do not vary get a leading dimension by broadcasting.
     return None if op.inplace_pattern else op.make_node(*inputs).outputs
 
 
 @_stack.register(DimShuffle)
-def _stack_dimshuffle(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
+def _stack_dimshuffle(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     return [inputs[0].dimshuffle(0, *["x" if i == "x" else i + 1 for i in op.new_order])]
 
 
 @_stack.register(AdvancedSubtensor1)
-def _stack_indexed(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
+def _stack_indexed(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     return None if varies[1] else [inputs[0][:, inputs[1]]]
 
 
 @_stack.register(Dot)
-def _stack_dot(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
+def _stack_dot(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     matrix, vector = node.inputs
     if varies[0] or matrix.ndim != 2 or vector.ndim != 1:
         return None
@@ -267,7 +267,7 @@ def _stack_dot(op: Any, node: Apply, inputs: List[Variable], varies: List[bool])
 
 @_stack.register(AdvancedIncSubtensor)
 @_stack.register(AdvancedIncSubtensor1)
-def _stack_imputed(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
+def _stack_imputed(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     # What PyMC3 makes of data with missing values: constants, among which variables are set.
     data, values, *index = node.inputs
     elements = len(index) == data.ndim and all(getattr(i, "ndim", 0) == 1 for i in index)
@@ -279,6 +279,6 @@ def _stack_imputed(op: Any, node: Apply, inputs: List[Variable], varies: List[bo
 
 
 @_stack.register(TensorFlowOp)
-def _stack_program(op: Any, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
+def _stack_program(op: Op, node: Apply, inputs: List[Variable], varies: List[bool]) -> Stacked:
     nodes = [spec.node for spec, varying in zip(op.program.inputs, varies) if varying]
     return TensorFlowOp.of(op.program.batched(nodes)).make_node(*inputs).outputs

@@ -7,7 +7,7 @@ several. TensorFlow Probability is not imported: whoever gives a distribution ha
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,10 @@ from pymc3_tf.capture.keys import Input
 from pymc3_tf.capture.signatures import arguments_of, call_by_name, signature_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
 from pymc3_tf.programs.serialized import Shape, static_shape
+
+if TYPE_CHECKING:
+    from tensorflow_probability.python.bijectors import Bijector
+    from tensorflow_probability.python.distributions import Distribution
 
 
 class Part(NamedTuple):
@@ -67,7 +71,7 @@ class _OfDistribution:
 
     arguments: Tuple[str, ...] = ()
 
-    def __init__(self, distribution: Any) -> None:
+    def __init__(self, distribution: Distribution) -> None:
         self._distribution = distribution
         parameters = []
         if not _is_distribution(distribution):
@@ -86,7 +90,7 @@ class _OfDistribution:
         own = [inspect.Parameter(name, kind) for name in self.arguments]
         self.__signature__ = inspect.Signature(own + parameters)
 
-    def of(self, **given: Any) -> Any:
+    def of(self, **given: Any) -> Distribution:
         """Return the distribution, as a `_Single` or a `_Joint`."""
         found = self._distribution
         if not _is_distribution(found):
@@ -147,7 +151,7 @@ class DistributionLogProb(_OfDistribution):
 class _Shaped(_OfDistribution):
     arguments = ("value",)
 
-    def __init__(self, distribution: Any, shape: Shape) -> None:
+    def __init__(self, distribution: Distribution, shape: Shape) -> None:
         super().__init__(distribution)
         self._shape = shape
 
@@ -201,7 +205,7 @@ def joint_data_text(label: str) -> str:
 class _Single:
     """A distribution whose event is one tensor."""
 
-    def __init__(self, distribution: Any) -> None:
+    def __init__(self, distribution: Distribution) -> None:
         self._distribution = distribution
         self.label = type(distribution).__name__.lstrip("_")
 
@@ -241,7 +245,7 @@ class _Single:
             shape = self._distribution.sample(seed=_SEED).shape
         return static_shape(shape) if shape.is_fully_defined() else None  # type: ignore[return-value]
 
-    def _bijector(self) -> Any:
+    def _bijector(self) -> Bijector:
         return default_bijector(self._distribution)
 
 
@@ -252,7 +256,7 @@ class NoBijector:
     """Stands for the bijector of a distribution that says that it has none: it is discrete."""
 
 
-def default_bijector(distribution: Any) -> Any:
+def default_bijector(distribution: Distribution) -> Bijector:
     """Return the bijector from unconstrained values to those of a distribution.
 
     Returns
@@ -276,14 +280,14 @@ def default_bijector(distribution: Any) -> Any:
     return bijectors[0] if same and all(map(_has_no_parameters, bijectors)) else None
 
 
-def _has_no_parameters(bijector: Any) -> bool:
+def _has_no_parameters(bijector: Bijector) -> bool:
     if type(bijector).__name__ == "SoftmaxCentered":
         return True
     elementwise = _elementwise(bijector)
     return bijector is not None and elementwise is not None and not elementwise.bounds
 
 
-def _simplified(bijector: Any) -> Any:
+def _simplified(bijector: Bijector) -> Bijector:
     """Return a bijector without what changes nothing: identities, and samples of elements."""
     kind = type(bijector).__name__
     if kind == "Chain":
@@ -300,7 +304,7 @@ def _simplified(bijector: Any) -> Any:
     return bijector
 
 
-def _elementwise(bijector: Any) -> Optional[Elementwise]:
+def _elementwise(bijector: Bijector) -> Optional[Elementwise]:
     """Recognize a bijector that Theano can compute by itself."""
     kind = type(bijector).__name__
     if kind in ("NoneType", "Identity", "NoBijector"):
@@ -324,7 +328,7 @@ def _elementwise(bijector: Any) -> Optional[Elementwise]:
 class _Joint:
     """A joint distribution, as one of vectors: its parts flattened, one after the other."""
 
-    def __init__(self, distribution: Any) -> None:
+    def __init__(self, distribution: Distribution) -> None:
         self._distribution = distribution
         self.label = type(distribution).__name__.lstrip("_")
         names = _paths(distribution.event_shape)
@@ -381,7 +385,7 @@ class _Joint:
         bijector = Elementwise("identity") if same else None
         return Traits(self.label, (sum(self._sizes),), self._parts, bijector, False, False)
 
-    def _bijector(self) -> Any:
+    def _bijector(self) -> Bijector:
         return self._distribution.experimental_default_event_space_bijector()
 
     def _packed(self, vector: tf.Tensor, shapes: Sequence[Any]) -> Any:
@@ -395,7 +399,7 @@ class _Joint:
         return tf.nest.pack_sequence_as(structure, parts)
 
 
-def _leaves(distribution: Any) -> List[Any]:
+def _leaves(distribution: Distribution) -> List[Distribution]:
     """Return the distributions of the parts, those of joint distributions among them too."""
     if isinstance(distribution.dtype, tf.DType):
         return [distribution]
@@ -422,7 +426,7 @@ def _paths(structure: Any) -> List[str]:
     return [f"{key}_{path}" if path else str(key) for key, of in entries for path in _paths(of)]
 
 
-def _names(distribution: Any, indices: List[str]) -> List[str]:
+def _names(distribution: Distribution, indices: List[str]) -> List[str]:
     """Return the names by which a sequence of distributions is resolved, or their indices."""
     graph: Callable[[], Any] = getattr(distribution, "resolve_graph", tuple)
     names = [name for name, _ in graph()]

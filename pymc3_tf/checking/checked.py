@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import pymc3 as pm
 import tensorflow as tf
 from pymc3.distributions.transforms import TransformedDistribution
+from theano.graph.basic import Variable
 
 from pymc3_tf.checking import timing
 from pymc3_tf.checking.subjects import Applied, Subject
@@ -54,7 +55,7 @@ class Checked:
         return self.subject.model
 
 
-def is_density(variable: Any) -> bool:
+def is_density(variable: Variable) -> bool:
     """Whether the log density of a variable is that of a TFDensity."""
     if not hasattr(variable, "logp_elemwiset"):
         return False  # what a free variable is on its own scale

@@ -19,8 +19,8 @@ class Part(NamedTuple):
     """A variable whose log density, or whose value, is computed by TensorFlow."""
 
     name: str
-    variable: Any
-    output: Any  # the log density, or the variable itself
+    variable: Variable
+    output: Variable  # the log density, or the variable itself
 
 
 class Applied(NamedTuple):
@@ -121,7 +121,7 @@ class Subject:
         ]
 
 
-def _part(variable: Any, name: Optional[str] = None) -> Part:
+def _part(variable: Variable, name: Optional[str] = None) -> Part:
     own = name or variable.name
     if hasattr(variable, "logpt"):
         own = get_untransformed_name(own) if is_transformed_name(own) else own

@@ -216,7 +216,7 @@ def _jittered(x: np.ndarray) -> np.ndarray:
     return x + eps * _random.uniform(-1.0, 1.0, x.shape) * np.maximum(np.abs(x), 1.0)
 
 
-def theano_seconds(model: Any, seconds: float) -> float:
+def theano_seconds(model: pm.Model, seconds: float) -> float:
     """Return the time of log density and gradient of a model, as PyMC3 computes them."""
     function = model.logp_dlogp_function()
     function.set_extra_values({})
@@ -224,7 +224,7 @@ def theano_seconds(model: Any, seconds: float) -> float:
     return measure(function, lambda: (_jittered(start),), seconds)
 
 
-def nuts_seconds(model: Any, seconds: float) -> float:
+def nuts_seconds(model: pm.Model, seconds: float) -> float:
     """Return the time of one leapfrog step of PyMC3's NUTS, gradient included."""
     state = np.random.get_state()
     try:
@@ -273,15 +273,19 @@ class Compiled:
         self._data = [tf.constant(array) for array in unconstrained.data]
         self._start = unconstrained.vector(model.test_point)
 
-        def evaluate(position: tf.Tensor, data: Sequence[tf.Tensor]) -> Tuple[Any, Any]:
+        def evaluate(position: tf.Tensor, data: Sequence[tf.Tensor]) -> Tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(position)
                 value = unconstrained.log_density(position, *data)
             return value, tape.gradient(value, position)
 
         @tf.function(autograph=False, jit_compile=True)
-        def repeat(position: tf.Tensor, number: tf.Tensor, *data: tf.Tensor) -> Tuple[Any, Any]:
-            def again(i: Any, position: Any, value: Any, gradient: Any) -> Tuple[Any, ...]:
+        def repeat(
+            position: tf.Tensor, number: tf.Tensor, *data: tf.Tensor
+        ) -> Tuple[tf.Tensor, tf.Tensor]:
+            def again(
+                i: tf.Tensor, position: tf.Tensor, value: tf.Tensor, gradient: tf.Tensor
+            ) -> Tuple[tf.Tensor, ...]:
                 # From the last gradient on, so that no evaluation can be left out.
                 moved = position + 1e-12 * tf.math.tanh(gradient)
                 return (i + 1, moved, *evaluate(moved, data))

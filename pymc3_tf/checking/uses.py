@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import theano
 import theano.tensor as tt
+from theano.graph.basic import Variable
 
 from pymc3_tf.bridge.stacks import evaluate_draws
 from pymc3_tf.checking import timing
@@ -61,7 +62,7 @@ def pointwise(checked: Checked) -> Found:
     return Found("\n".join(lines), numbers)
 
 
-def _is_repeated(variable: Any, checked: Checked, each: np.ndarray) -> bool:
+def _is_repeated(variable: Variable, checked: Checked, each: np.ndarray) -> bool:
     """Whether all numbers change alike where one value changes."""
     density = variable.distribution
     if not isinstance(density, TFDensity):

@@ -79,7 +79,7 @@ def compare(
     ]
 
 
-def _directions(x: np.ndarray, rng: Any) -> Iterator[Tuple[np.ndarray, Any]]:
+def _directions(x: np.ndarray, rng: np.random.RandomState) -> Iterator[Tuple[np.ndarray, Any]]:
     along = direction_of(x, rng)
     symmetric = (
         x.ndim > 1

@@ -35,6 +35,9 @@ _SINGLE = float(np.finfo("float32").eps)
 
 _OFF = "If no gradient is needed there, say check_gradient=False."
 
+# A step of each input; None for inputs that stay.
+Direction = Sequence[Optional[np.ndarray]]
+
 
 class At(NamedTuple):
     """What a program is applied to, where it is declared."""
@@ -128,7 +131,7 @@ class _Slope(NamedTuple):
 class Line:
     """The weighted sum of a program's outputs, near a point."""
 
-    def __init__(self, program: Program, shapes: Sequence[Any], rng: Any) -> None:
+    def __init__(self, program: Program, shapes: Sequence[Any], rng: np.random.RandomState) -> None:
         self._both = value_and_vjp(program)
         floating = [spec for spec in program.outputs if spec.is_floating]
         self._number = len(program.outputs)
@@ -156,7 +159,11 @@ class Line:
         return sum(t.sum() for t in terms), sum(np.abs(t).sum() for t in terms), gradient
 
     def slope(
-        self, point: Sequence[np.ndarray], gradient: Any, direction: Any, step: float
+        self,
+        point: Sequence[np.ndarray],
+        gradient: Sequence[np.ndarray],
+        direction: Direction,
+        step: float,
     ) -> Optional[_Slope]:
         """Return both slopes; None if the values next to the point are not finite."""
         ahead, behind = moved(point, direction, step), moved(point, direction, -step)
@@ -175,7 +182,7 @@ class Line:
         return _Slope(along / (2 * step), (up - down) / (2 * step), bool(clear))
 
 
-def moved(point: Sequence[np.ndarray], direction: Any, step: float) -> List[np.ndarray]:
+def moved(point: Sequence[np.ndarray], direction: Direction, step: float) -> List[np.ndarray]:
     """Return the point at a step along a direction, which is None for inputs that stay."""
     return [x if d is None else np.asarray(x + step * d, x.dtype) for x, d in zip(point, direction)]
 
@@ -223,7 +230,9 @@ def _wrong_slopes(
     return wrong
 
 
-def _verdict(line: Line, point: Any, gradient: Any, direction: Any) -> Optional[_Slope]:
+def _verdict(
+    line: Line, point: Any, gradient: Sequence[np.ndarray], direction: Direction
+) -> Optional[_Slope]:
     """Return both slopes if the gradient is wrong for all steps."""
     slopes: List[_Slope] = []
     for step in DISTANCES:
@@ -242,7 +251,7 @@ def _verdict(line: Line, point: Any, gradient: Any, direction: Any) -> Optional[
     return None
 
 
-def direction_of(x: np.ndarray, rng: Any) -> np.ndarray:
+def direction_of(x: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     """Return a random direction of the size of the elements, symmetric for a symmetric matrix."""
     size = np.abs(x)
     size = np.where(size > 0, size, size.max() if size.any() else 1.0)

@@ -12,7 +12,7 @@ from pymc3.distributions.transforms import TransformedDistribution
 from pymc3.util import get_untransformed_name, is_transformed_name
 from theano.compile.mode import Mode
 from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import Constant, ancestors
+from theano.graph.basic import Constant, Variable, ancestors
 
 from pymc3_tf.bridge.op import TensorFlowOp, tensorflow_ops
 from pymc3_tf.model.density import TFDensity
@@ -85,7 +85,9 @@ def explain(
     return ""
 
 
-def evaluator(inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[..., List[np.ndarray]]:
+def evaluator(
+    inputs: Sequence[Variable], outputs: Sequence[Variable]
+) -> Callable[..., List[np.ndarray]]:
     """Return a function of the values of some Theano variables that gives those of others."""
     with theano.config.change_flags(compute_test_value="off"):
         function = theano.function(
@@ -117,17 +119,17 @@ class Point:
         """Return the values of several variables."""
         return evaluator(self._inputs, variables)(*self._values)
 
-    def value(self, variable: Any) -> np.ndarray:
+    def value(self, variable: Variable) -> np.ndarray:
         """Return the value of one variable."""
         return self.values([variable])[0]
 
 
-def terms(model: pm.Model) -> List[Any]:
+def terms(model: pm.Model) -> List[Variable]:
     """Return the variables and potentials whose log densities make up that of a model."""
     return [*model.basic_RVs, *model.potentials]
 
 
-def _about_value(name: str, variable: Any, logp: Any, value: float, known: Point) -> str:
+def _about_value(name: str, variable: Variable, logp: Variable, value: float, known: Point) -> str:
     number = "NaN" if np.isnan(value) else f"{value:.0f}"
     text = f"The log density of {name!r} is {number}, at {_parameters(variable, known)}."
     failed = failures.take()
@@ -137,7 +139,9 @@ def _about_value(name: str, variable: Any, logp: Any, value: float, known: Point
     return f"{text} {failed[0]}" if failed else text
 
 
-def _about_gradient(name: str, variable: Any, logp: Any, model: pm.Model, known: Point) -> str:
+def _about_gradient(
+    name: str, variable: Variable, logp: Variable, model: pm.Model, known: Point
+) -> str:
     """Name the free variables by which the gradient of one term is not finite."""
     with theano.config.change_flags(compute_test_value="off"):
         reached = set(ancestors([logp]))
@@ -164,7 +168,7 @@ def _about_gradient(name: str, variable: Any, logp: Any, model: pm.Model, known:
     )
 
 
-def _parameters(variable: Any, known: Point) -> str:
+def _parameters(variable: Variable, known: Point) -> str:
     """Return the values of the parameters of a variable's distribution, in words."""
     labels, sources = [], []
     for label, source in _sources(variable):
@@ -173,7 +177,7 @@ def _parameters(variable: Any, known: Point) -> str:
     return failures.describe(labels, known.values(sources))
 
 
-def _sources(variable: Any) -> Iterator[Tuple[str, Any]]:
+def _sources(variable: Variable) -> Iterator[Tuple[str, Variable]]:
     distribution = getattr(variable, "distribution", None)
     if isinstance(distribution, TransformedDistribution):
         distribution = distribution.dist
@@ -188,7 +192,7 @@ def _sources(variable: Any) -> Iterator[Tuple[str, Any]]:
                 yield label, source
 
 
-def _holes(name: str, variable: Any, logp: Any) -> Iterator[str]:
+def _holes(name: str, variable: Variable, logp: Variable) -> Iterator[str]:
     """Say which arrays, from which a log density is computed, hold numbers that are none."""
     arrays: Dict[int, Tuple[str, np.ndarray]] = {}
 

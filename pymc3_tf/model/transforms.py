@@ -84,7 +84,7 @@ class BijectorTransform(transforms.Transform):
         """Return the unconstrained value of a value."""
         return apply(self._inverse, [x, *self._variables])
 
-    def forward_val(self, x: Any, point: Any = None) -> np.ndarray:
+    def forward_val(self, x: np.ndarray, point: Any = None) -> np.ndarray:
         """Return the unconstrained value of an array, or of many that are stacked."""
         x = np.asarray(x)
         given = draw_values(self._variables, point=point)

@@ -10,7 +10,8 @@ import functools
 from typing import Any, Iterator, List
 
 from theano.graph import opt
-from theano.graph.basic import Variable
+from theano.graph.basic import Apply, Variable
+from theano.graph.fg import FunctionGraph
 from theano.graph.opt import LocalOptGroup
 
 from pymc3_tf.bridge.op import TensorFlowOp
@@ -33,7 +34,7 @@ def forget_ops() -> None:
         return
 
     @functools.wraps(before)
-    def transform(self: Any, fgraph: Any, node: Any) -> Any:
+    def transform(self: Any, fgraph: FunctionGraph, node: Apply) -> Any:
         try:
             return before(self, fgraph, node)
         finally:

@@ -222,7 +222,7 @@ def value_and_vjp(program: Program) -> Program:
 def pull_back(
     program: Program,
     inputs: Sequence[Any],
-    upstream: Sequence[Any],
+    upstream: Sequence[Optional[tf.Tensor]],
     apply: Callable[[Program, List[Any]], Sequence[Any]],
 ) -> List[Any]:
     """Return the gradient by each input for upstream gradients; None where none reaches it.

@@ -50,7 +50,7 @@ def bound_loops(outputs: Sequence[tf.Tensor]) -> None:
             stack += [tensor.op for tensor in inner.outputs]
 
 
-def _inner_graphs(op: tf.Operation) -> List[Any]:
+def _inner_graphs(op: tf.Operation) -> List[tf.Graph]:
     if op.type in _WHILE:
         return [loop_graphs(op)[1]]
     if op.type in ("If", "StatelessIf", "Case", "StatelessCase"):

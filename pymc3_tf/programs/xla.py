@@ -54,7 +54,7 @@ def unsupported_by_xla(graph_def: GraphDef) -> List[str]:
     )
 
 
-def compiled_by_xla(graph_def: Any) -> Callable[[Any], bool]:
+def compiled_by_xla(graph_def: GraphDef) -> Callable[[NodeDef], bool]:
     """Return a function that says of a node whether XLA has kernels for it and what it calls.
 
     Parameters
@@ -73,7 +73,7 @@ def compiled_by_xla(graph_def: Any) -> Callable[[Any], bool]:
             known[name] = all(map(is_compiled, functions[name].node_def))
         return known[name]
 
-    def is_compiled(node: Any) -> bool:
+    def is_compiled(node: NodeDef) -> bool:
         called = [name for name in called_functions(node) if name in functions]
         plain = node.op in functions or node.op in _WITHOUT_KERNEL
         return all(map(body, called)) and (

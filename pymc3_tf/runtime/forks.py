@@ -37,7 +37,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def prepare_session(run_options: Any) -> None:
+def prepare_session(run_options: tf.compat.v1.RunOptions) -> None:
     """Let a session of a forked child run, on its share of the cores.
 
     The threads of the parent's pool are not there in the child, and this pool starts its own. Its

@@ -147,7 +147,7 @@ class Function:
                 return self._without_nan(values, results)
         return results
 
-    def _not_compiled(self, values: Sequence[np.ndarray], error: Any) -> Exception:
+    def _not_compiled(self, values: Sequence[np.ndarray], error: Exception) -> Exception:
         """Return the error of a program under XLA, which does not fail at values.
 
         Without XLA it fails as well if the shapes do not fit.
@@ -162,7 +162,9 @@ class Function:
             f"{message(error)} Leave jit_compile out."
         )
 
-    def _fallback(self, values: Sequence[np.ndarray], shapes: Any, error: Any) -> List[Any]:
+    def _fallback(
+        self, values: Sequence[np.ndarray], shapes: Any, error: tf.errors.OpError
+    ) -> List[Any]:
         """Return what stands for the outputs where TensorFlow fails."""
         said = str(error.message).strip().splitlines()[0]
         text = f"at {failures.describe(self._labels, values)}: {said}"

@@ -75,7 +75,7 @@ def find(program: Program, values: Sequence[np.ndarray]) -> Optional[Suspect]:
     feed_dict = dict(zip([*inputs, *feeds], [*values, *[f.array for f in program.feeds]]))
     with tf.compat.v1.Session(graph=graph) as session:
 
-        def value(tensor: Any) -> np.ndarray:
+        def value(tensor: tf.Tensor) -> np.ndarray:
             return np.asarray(session.run(tensor, feed_dict))
 
         try:
@@ -91,7 +91,7 @@ def find(program: Program, values: Sequence[np.ndarray]) -> Optional[Suspect]:
     return None
 
 
-def _source(op: Any, is_bad: Any) -> Any:
+def _source(op: tf.Operation, is_bad: Any) -> Any:
     """Return the op at the end of a way of bad tensors, back from an op."""
     while True:
         # Placeholders are what the user gave: the op that uses them is the one to name.

@@ -18,7 +18,7 @@ import tensorflow as tf
 import theano
 from cachetools import LRUCache
 from pymc3.util import get_untransformed_name, is_transformed_name
-from theano.graph.basic import graph_inputs
+from theano.graph.basic import Variable, graph_inputs
 
 from pymc3_tf.bridge.op import tensorflow_ops
 from pymc3_tf.bridge.stacks import evaluate_draws
@@ -153,7 +153,7 @@ class UnconstrainedModel:
                 array[bad] = self._by_pymc3(positions[bad], graphs[name])
         return {name: without_missing(observed[name], array) for name, array in found.items()}
 
-    def _by_pymc3(self, positions: np.ndarray, output: Any) -> np.ndarray:
+    def _by_pymc3(self, positions: np.ndarray, output: Variable) -> np.ndarray:
         """Evaluate by Theano and PyMC3's own programs, which know what stands for a failure."""
         rows = positions.reshape(-1, self.size)
         parts = np.split(rows, np.cumsum(self._sizes)[:-1], axis=1)
@@ -176,7 +176,7 @@ class UnconstrainedModel:
         for variable in [*self._potentials, *self._deterministics]:
             yield variable.name, variable
 
-    def evaluate(self, output: Any, position: np.ndarray) -> None:
+    def evaluate(self, output: Variable, position: np.ndarray) -> None:
         """Evaluate a Theano variable and its gradient, op by op.
 
         Raises
@@ -257,7 +257,7 @@ def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:
         return np.isnan(array.sum(axis=tuple(range(leading, array.ndim))))
 
 
-def _is_guarded(output: Any) -> bool:
+def _is_guarded(output: Variable) -> bool:
     """Whether there is a density that says what stands for it where it fails."""
     outputs = [spec for op in tensorflow_ops(output) for spec in op.program.outputs]
     return any(spec.fallback is not None for spec in outputs)
