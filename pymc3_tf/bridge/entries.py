@@ -25,6 +25,7 @@ import scipy.sparse
 import tensorflow as tf
 import theano
 import theano.tensor as tt
+from theano.compile.sharedvalue import SharedVariable
 from theano.graph.basic import Constant, Variable
 from theano.sparse.type import SparseType
 
@@ -108,12 +109,26 @@ def data_of(value: Any, key: Key) -> Any:
 def native(value: Any) -> Any:
     """Return an array in the machine's byte order, which is all that TensorFlow and Theano know.
 
+    A long double becomes a double.
     FITS and netCDF files are in another one. What is no such array is returned as it is.
     """
     dtype = getattr(value, "dtype", None)
+    if dtype == np.longdouble:
+        return value.astype(float)
     if isinstance(value, (np.ndarray, np.generic)) and dtype is not None and not dtype.isnative:
         return value.astype(dtype.newbyteorder("="))
     return value
+
+
+def test_value(source: Quantity) -> Any:
+    """Return the value for which a model is tried; None for a variable that has none."""
+    if isinstance(source, SharedVariable):
+        return source.get_value(borrow=True)
+    if isinstance(source, Constant):
+        return source.data
+    if isinstance(source, Variable):
+        return getattr(source.tag, "test_value", None)
+    return source
 
 
 def _source(value: Any, key: Key, argument: str) -> Quantity:
@@ -137,7 +152,7 @@ def _source(value: Any, key: Key, argument: str) -> Quantity:
             return tt.as_tensor_variable(value)
         if array.dtype.kind in "biuf":
             return native(array)
-    except (TypeError, ValueError, NotImplementedError):
+    except (TypeError, ValueError, NotImplementedError, OverflowError):
         pass
     raise DeclarationTypeError(
         f"{argument}: {label!r} is {value!r} ({type(value).__name__}). Give a PyMC3 variable, a "

@@ -74,4 +74,6 @@ def call(
 
 
 def _value_of(output: Any) -> Any:
-    return tf.convert_to_tensor(output) if isinstance(output, tf.Variable) else output
+    """Return a variable, or a tensor from outside of the function, as a tensor of its graph."""
+    outside = isinstance(output, tf.Variable) or tf.is_tensor(output) and hasattr(output, "numpy")
+    return tf.identity(output) if outside else output

@@ -133,6 +133,11 @@ def variable_values(
             values[variable] = session.run(tensor)
         except tf.errors.FailedPreconditionError:
             missing.append(variable)
+        except RuntimeError:  # TensorFlow's for a session that is closed
+            raise MissingSessionError(
+                f"the session that has the values of the variables of {name} "
+                f"({', '.join(map(repr, wanted))}) is closed. Declare before you close it."
+            ) from None
     if missing:
         raise UninitializedVariableError(
             f"{name} needs variables that have no value in the session: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,8 +11,14 @@ import theano
 import theano.tensor as tt
 from pymc3.model import pandas_to_array
 from theano.compile.sharedvalue import SharedVariable
-from theano.graph.basic import Constant, Variable, graph_inputs
+from theano.graph.basic import Variable, graph_inputs
 
+from pymc3_tf.bridge.arguments import (
+    Options,
+    check_observed,
+    check_transform,
+    is_default,
+)
 from pymc3_tf.bridge.entries import (
     Entries,
     Given,
@@ -22,8 +28,8 @@ from pymc3_tf.bridge.entries import (
     given_by,
     native,
     pairs_of,
+    test_value,
 )
-from pymc3_tf.bridge.op import Check
 from pymc3_tf.capture.capture import capture
 from pymc3_tf.capture.distributions import (
     DistributionLogProb,
@@ -41,43 +47,8 @@ from pymc3_tf.capture.keys import (
     tensor_spec,
 )
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.gradients import numerical
 from pymc3_tf.programs.program import Feed, Program
 from pymc3_tf.programs.serialized import Shape
-from pymc3_tf.runtime.devices import checked_device
-
-DEFAULT_TRANSFORM = "auto"
-
-
-def is_default(transform: Any) -> bool:
-    """Whether a transform was left to the distribution."""
-    return isinstance(transform, str) and transform == DEFAULT_TRANSFORM
-
-
-class Options(NamedTuple):
-    """How the log density is computed. `TFDensity` documents each."""
-
-    session: Optional[tf.compat.v1.Session] = None
-    jit_compile: bool = False
-    device: Optional[str] = None
-    errors: str = "divergence"
-    check_gradient: bool = True
-
-    @property
-    def check(self) -> Check:
-        """What is done with a program once it is applied."""
-        return numerical.check if self.check_gradient else numerical.compile
-
-    @property
-    def fails_softly(self) -> bool:
-        """Whether the log density is -inf where TensorFlow fails."""
-        return self.errors == "divergence"
-
-    def check_values(self) -> None:
-        """Refuse what is no such option, and a device that is not there."""
-        if self.errors not in ("divergence", "raise"):
-            raise DeclarationError(f"errors is {self.errors!r}. Give 'divergence' or 'raise'.")
-        checked_device(self.device)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,7 +130,7 @@ class Declaration:
         )
         bound = program.inputs[len(value) + len(variables) :]
         data = {spec.node: g.source for spec, g in zip(bound, arrays)}
-        return program.bind(data).on(checked_device(self.options.device))
+        return program.bind(data).on(self.options.placement)
 
     def __getstate__(self) -> Dict[str, Any]:
         # The user's graph stays in its process; the programs are all that another one needs.
@@ -191,11 +162,14 @@ def declare(
 ) -> Declaration:
     """Check what users give, and return the declaration that it makes."""
     options.check_values()
+    check_transform(transform)
     source, random = _sources(logp, distribution, random)
     fed = pairs_of(feed_dict, "feed_dict")
     if isinstance(source, DistributionLogProb) and named:
         _refuse_structures([*(array for _, array in fed), observed])
     parameters = given_by(params, "params")
+    _refuse_source(source, [*(g.key for g in parameters), *(key for key, _ in fed), value])
+    observed = check_observed(observed)
     guessed = value is None
     value = find_value(source, [g.key for g in parameters], [key for key, _ in fed], value)
     data = [data_of(array, key) for key, array in fed if same_key(key, value)]
@@ -261,17 +235,6 @@ def broadcast_shape(variable: Variable) -> Tuple[Optional[int], ...]:
     return tuple(1 if b else None for b in variable.broadcastable)
 
 
-def test_value(source: Quantity) -> Any:
-    """Return the value for which a model is tried; None for a variable that has none."""
-    if isinstance(source, SharedVariable):
-        return source.get_value(borrow=True)
-    if isinstance(source, Constant):
-        return source.data
-    if isinstance(source, Variable):
-        return getattr(source.tag, "test_value", None)
-    return source
-
-
 # -- checks ---------------------------------------------------------------------------------------
 
 
@@ -288,6 +251,15 @@ def _sources(logp: Any, distribution: Any, random: Any) -> Tuple[Any, Any]:
         return logp, random
     logp = DistributionLogProb(distribution)
     return logp, DistributionSample(distribution) if random is None else random
+
+
+def _refuse_source(source: Source, keys: List[Any]) -> None:
+    """Refuse a log density that is one of its own inputs."""
+    if isinstance(source, tf.Tensor) and any(same_key(key, source) for key in keys):
+        raise DeclarationError(
+            f"logp, {label_of(source)!r}, is among its own inputs. Leave it out of params and "
+            "feed_dict, and name what stands for the variable with value=."
+        )
 
 
 def _refuse_structures(data: List[Any]) -> None:
@@ -381,7 +353,12 @@ def _resident(observed: Any, dtype: str) -> Any:
     """Return plain observed data as a constant in the memory that TensorFlow will use."""
     if isinstance(observed, Variable):
         return observed
-    array = pandas_to_array(observed)
+    try:
+        array = pandas_to_array(observed)
+    except AttributeError:
+        raise DeclarationTypeError(
+            "observed is a generator of other things than arrays. Yield NumPy arrays."
+        ) from None
     if not isinstance(array, np.ndarray) or hasattr(array, "mask"):
         return native(observed)
     array = Feed.of("", np.asarray(array, dtype)).array

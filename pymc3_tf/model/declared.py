@@ -11,15 +11,17 @@ import theano.tensor as tt
 from pymc3.distributions.distribution import draw_values
 from theano.graph.basic import Constant, Variable
 
+from pymc3_tf.bridge.arguments import check_start, is_default
 from pymc3_tf.bridge.entries import Given, Quantity, native
 from pymc3_tf.bridge.feeds import feed_for
 from pymc3_tf.exceptions import DeclarationError
-from pymc3_tf.model.declaration import Declaration, is_default, known_shape, test_value
+from pymc3_tf.model.declaration import Declaration, known_shape, test_value
 from pymc3_tf.model.log_density import LogDensity
 from pymc3_tf.model.predictive import sampler_for
 from pymc3_tf.model.transforms import (
     BijectorTransform,
     check_jacobian,
+    check_support,
     default_transform,
     start_of,
 )
@@ -53,7 +55,10 @@ class DeclaredDensity(pm.Continuous):
         check_jacobian(self.transform, len(self.shape))
         known: Shape
         if declaration.data is None:
-            test, known = self.default() * np.ones(self.shape), tuple(self.shape)
+            known = tuple(self.shape)
+            test = check_start(self.default(), known)
+            if declaration.start is not None:
+                check_support(test, self.transform)
         else:
             test, known = test_value(declaration.data), known_shape(declaration.data)
         self._log_density = LogDensity(declaration, known, test)

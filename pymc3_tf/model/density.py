@@ -8,9 +8,17 @@ import tensorflow as tf
 from pymc3.distributions.distribution import _Unpickling
 from theano.graph.basic import Constant
 
+from pymc3_tf.bridge.arguments import (
+    DEFAULT_TRANSFORM,
+    Options,
+    check_name,
+    check_shape,
+    check_total_size,
+    start_value,
+)
 from pymc3_tf.bridge.entries import Entries, Key, known_arguments
 from pymc3_tf.exceptions import about
-from pymc3_tf.model.declaration import DEFAULT_TRANSFORM, Declaration, Options, declare
+from pymc3_tf.model.declaration import Declaration, declare
 from pymc3_tf.model.declared import DeclaredDensity
 
 TensorOrFunction = Union[tf.Tensor, Callable[..., Any]]
@@ -162,6 +170,9 @@ class TFDensity(DeclaredDensity):
         if name is _Unpickling:
             return super().__new__(cls, name)
         with about(f"TFDensity {name!r}"):
+            check_name(name)
+            check_shape(shape, dims)
+            check_total_size(total_size)
             declaration = declare(
                 logp,
                 params,
@@ -171,7 +182,7 @@ class TFDensity(DeclaredDensity):
                 random=random,
                 observed=observed,
                 transform=transform,
-                start=testval if initval is None else initval,
+                start=start_value(testval, initval),
                 named=True,
                 options=Options(session, jit_compile, device, errors, check_gradient),
             )
@@ -237,6 +248,7 @@ class TFDensity(DeclaredDensity):
         """
         if isinstance(logp, Declaration):  # __new__ made it, and PyMC3 hands it on
             return super().dist(logp, shape)
+        check_shape(shape)
         declaration = declare(
             logp,
             params,
@@ -245,7 +257,7 @@ class TFDensity(DeclaredDensity):
             distribution=distribution,
             random=random,
             transform=transform,
-            start=testval if initval is None else initval,
+            start=start_value(testval, initval),
             named=False,
             options=Options(session, jit_compile, device, errors, check_gradient),
         )

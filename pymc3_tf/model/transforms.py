@@ -157,6 +157,19 @@ def start_of(shape: Tuple[int, ...], transform: Transform) -> np.ndarray:
     return start if start.shape == shape else zeros + floatX(1 / shape[-1])
 
 
+def check_support(start: np.ndarray, transform: Transform) -> None:
+    """Refuse a start value that a transform cannot take."""
+    if transform is None:
+        return
+    with theano.config.change_flags(compute_test_value="raise"), np.errstate(all="ignore"):
+        moved = test_value(transform.forward(tt.as_tensor_variable(start)))
+    if not np.isfinite(moved).all():
+        raise DeclarationError(
+            f"the start value {start!r} is outside of the support: the transform "
+            f"{transform.name!r} gives {moved!r} for it. Give one inside, or leave testval out."
+        )
+
+
 def check_jacobian(transform: Transform, ndim: int) -> None:
     """Refuse a Jacobian determinant that PyMC3 would add more than once."""
     if transform is None or isinstance(transform, BijectorTransform):

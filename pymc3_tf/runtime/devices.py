@@ -20,8 +20,8 @@ def checked_device(device: Optional[str]) -> str:
     if device is None:
         return ""
     try:
-        spec = tf.DeviceSpec.from_string(device)
-    except (ValueError, AttributeError):
+        spec = tf.DeviceSpec.from_string(str(device))
+    except ValueError:
         spec = tf.DeviceSpec()
     if spec.device_type is None or spec.job is not None:
         raise DeclarationError(f"device is {device!r}. Give one such as '/GPU:0' or '/CPU:0'.")

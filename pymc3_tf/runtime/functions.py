@@ -24,6 +24,13 @@ from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.runtime import devices, failures, forks, sessions
 from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
+# What reading files raises: no value of the parameters mends it.
+_FAULTS_OF_FILES = (
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.DataLossError,
+    tf.errors.OutOfRangeError,
+)
 # Results are remembered for points of at most so many bytes, and take so many besides their own.
 _LARGEST_POINT = 1 << 16
 _ENTRY_OVERHEAD = 1000
@@ -137,6 +144,9 @@ class Function:
         except tf.errors.OpError as error:
             if self.plain is not self.graph:
                 raise self._not_compiled(values, error) from error
+            if isinstance(error, _FAULTS_OF_FILES):
+                text = f"TensorFlow failed at {failures.describe(self._labels, values)}"
+                raise EvaluationError(f"{text}: {message(error)}") from error
             if not isinstance(error, tf.errors.InvalidArgumentError):
                 raise
             return self._fallback(values, shapes, error)
