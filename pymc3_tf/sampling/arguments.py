@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Mapping
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
 
 # The arguments of pm.sample, of pm.NUTS, and other libraries' names for ours.
 _ADVICE = {
@@ -92,3 +94,29 @@ def refuse(unknown: Mapping[str, Any]) -> None:
             advice = f"It has: {', '.join(NAMES)}"
         end = "" if advice.endswith("?") else "."
         raise TypeError(f"pymc3_tf.sample has no argument {name!r}. {advice}{end}")
+
+
+def check_flags(**flags: bool) -> None:
+    """Refuse what is neither True nor False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise ValueError(f"{name} is {flag!r}. Give True or False.")
+
+
+def options_of(idata_kwargs: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Check the options of the conversion to InferenceData."""
+    if idata_kwargs is None:
+        return {}
+    if not isinstance(idata_kwargs, Mapping):
+        raise ValueError(f"idata_kwargs is {idata_kwargs!r}. Give a dict, such as {{'dims': ...}}.")
+    options = dict(idata_kwargs)
+    unknown = set(options) - {"coords", "dims", "log_likelihood"}
+    if unknown:
+        raise ValueError(
+            f"idata_kwargs has {', '.join(sorted(map(str, unknown)))}. Give coords, dims or log_likelihood."
+        )
+    for name in ("coords", "dims"):
+        given = options.get(name)
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"idata_kwargs: {name} is {given!r}. Give a dict by name.")
+    return options

@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+from numbers import Integral
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -47,7 +48,7 @@ def chain_seeds(random_seed: Union[None, int, Sequence[int]], chains: int) -> np
     if random_seed is None:
         return _words(None, chains)
     for seed in np.ravel(random_seed):
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
+        if np.asarray(seed).dtype.kind not in "iuO" or not isinstance(seed, Integral) or seed < 0:
             raise ValueError(
                 f"random_seed is {random_seed!r}. Give an integer of 0 or more, or a list of one "
                 "for each chain."

@@ -201,8 +201,15 @@ def sample(
     arguments.refuse(unknown)
     forks.refuse("pymc3_tf.sample")
     model = _checked_model(model)
-    options = dict(idata_kwargs or {})
-    _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method, options)
+    arguments.check_flags(
+        progressbar=progressbar,
+        jit_compile=jit_compile,
+        keep_untransformed=keep_untransformed,
+        discard_tuned_samples=discard_tuned_samples,
+        compute_convergence_checks=compute_convergence_checks,
+    )
+    options = arguments.options_of(idata_kwargs)
+    _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method)
     batch = chains if chain_method == "vectorized" else 0
     seeds = nuts_chains.chain_seeds(random_seed, chains)
     unconstrained, program = _compiled(
@@ -291,18 +298,21 @@ def _check(
     max_treedepth: int,
     init: str,
     chain_method: str,
-    options: Mapping[str, Any],
 ) -> None:
-    for name, value, least in (
+    automatic = isinstance(tune, str) and tune == "auto"
+    counts: List[Tuple[str, Any, int]] = [
         ("draws", draws, 1),
-        ("tune", 0 if tune == "auto" else tune, 0),
+        ("tune", 0 if automatic else tune, 0),
         ("chains", chains, 1),
         ("cores", 1 if cores is None else cores, 1),
         ("max_treedepth", max_treedepth, 1),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            automatic = " or 'auto'" if name == "tune" else ""
-            raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more{automatic}.")
+    ]
+    for name, value, least in counts:
+        # NumPy takes a time for an integer.
+        whole = isinstance(value, (int, np.integer)) and np.asarray(value).dtype.kind in "iu"
+        if not whole or not least <= value < 2**31:
+            other = " or 'auto'" if name == "tune" else ""
+            raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more{other}.")
     if max_treedepth > trees.DEEPEST:
         raise ValueError(
             f"max_treedepth is {max_treedepth}. Give at most {trees.DEEPEST}, with which a draw "
@@ -313,30 +323,21 @@ def _check(
         raise ValueError(
             f"target_accept is {target_accept!r}. Give a rate between 0 and 1, such as 0.9."
         )
-    if init not in _INITS:
+    if not isinstance(init, str) or init not in _INITS:
         raise ValueError(
             f"init is {init!r}. Give one of {', '.join(map(repr, _INITS))}, or use pm.sample, "
             "which has others."
         )
-    if tune == "auto" and not init.endswith(nuts_chains.POOLED):
+    if automatic and not init.endswith(nuts_chains.POOLED):
         raise ValueError(
             f"tune is 'auto', which init={init!r} does not know. Give a number of draws, or leave "
             "out init."
         )
-    if chain_method not in ("parallel", "vectorized"):
+    if not isinstance(chain_method, str) or chain_method not in ("parallel", "vectorized"):
         raise ValueError(
             f"chain_method is {chain_method!r}. Give 'parallel' for a thread for each chain, or "
             "'vectorized' for all chains in one batch."
         )
-    unknown = set(options) - {"coords", "dims", "log_likelihood"}
-    if unknown:
-        raise ValueError(
-            f"idata_kwargs has {', '.join(sorted(unknown))}. Give coords, dims or log_likelihood."
-        )
-    for name in ("coords", "dims"):
-        given = options.get(name)
-        if given is not None and not isinstance(given, Mapping):
-            raise ValueError(f"idata_kwargs: {name} is {given!r}. Give a dict by name.")
 
 
 _INITS = [jitter + name for name in nuts_chains.INITS for jitter in ("jitter+", "")]

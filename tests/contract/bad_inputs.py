@@ -95,7 +95,7 @@ class Weird:
 
 _NESTED = [[1.0, 2.0], [3.0]]
 
-_VALUES = {
+VALUES = {
     "None": None,
     "a string": "one",
     "bytes": b"one",
@@ -149,7 +149,7 @@ _VALUES = {
 }
 
 CASES = {}
-for _what, _value in _VALUES.items():
+for _what, _value in VALUES.items():
     CASES[f"a parameter that is {_what}"] = lambda v=_value: declare(params={"mu": v})
     CASES[f"observed that is {_what}"] = lambda v=_value: declare(observed=v)
     CASES[f"a feed that is {_what}"] = lambda v=_value: declare(

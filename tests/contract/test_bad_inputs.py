@@ -10,7 +10,9 @@ import pymc3 as pm
 import pytest
 from scipy import stats
 
+import pymc3_tf
 from pymc3_tf import exceptions
+from pymc3_tf.sampling.arguments import NAMES
 
 OURS = (
     exceptions.DeclarationError,
@@ -151,4 +153,47 @@ def test_wrong_declarations_are_refused_by_name(group):
             if isinstance(found, Exception):
                 shown = "".join(traceback.format_exception_only(type(found), found)).strip()
             wrong.append(f"{name}: {shown}")
+    assert not wrong, "\n".join(wrong)
+
+
+# What the arguments of `pymc3_tf.sample` take, of all the values of the table.
+TAKEN = {name: {"None"} for name in ("cores", "idata_kwargs", "random_seed", "start")}
+FLAGS = (
+    "progressbar",
+    "jit_compile",
+    "keep_untransformed",
+    "discard_tuned_samples",
+    "compute_convergence_checks",
+)
+TAKEN["random_seed"].add("a huge integer")
+TAKEN["model"] = {"None", "a pm.Model"}
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """A model that is compiled, with quick options to sample it."""
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, 1.0, shape=2)
+    options = dict(draws=5, tune=5, chains=2, random_seed=1, model=model)
+    options.update(progressbar=False, compute_convergence_checks=False)
+    pymc3_tf.sample(**options)
+    return options
+
+
+@pytest.mark.parametrize("argument", NAMES)
+def test_wrong_arguments_of_sample_are_refused_by_name(sampled, argument):
+    wrong = []
+    for what, value in bad_inputs.VALUES.items():
+        taken = TAKEN.get(argument, set())
+        if argument in FLAGS:
+            taken = {"a boolean"}
+        if what in taken:
+            continue
+        try:
+            with sampled["model"]:
+                pymc3_tf.sample(**{**sampled, argument: value})
+            wrong.append(f"{what} is taken")
+        except (ValueError, TypeError) as error:
+            if argument not in str(error):
+                wrong.append(f"{what}: {error}")
     assert not wrong, "\n".join(wrong)
