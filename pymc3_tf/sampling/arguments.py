@@ -112,9 +112,8 @@ def options_of(idata_kwargs: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     options = dict(idata_kwargs)
     unknown = set(options) - {"coords", "dims", "log_likelihood"}
     if unknown:
-        raise ValueError(
-            f"idata_kwargs has {', '.join(sorted(map(str, unknown)))}. Give coords, dims or log_likelihood."
-        )
+        names = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"idata_kwargs has {names}. Give coords, dims or log_likelihood.")
     for name in ("coords", "dims"):
         given = options.get(name)
         if given is not None and not isinstance(given, Mapping):
