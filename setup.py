@@ -63,13 +63,28 @@ tfp = [
     'tf-keras==2.17.*; python_version >= "3.11"',
 ]
 
+# Later ones need typing_extensions 4.6, which TensorFlow 2.13 does not take.
+old_jupyter = [
+    'ipykernel<7.3; python_version < "3.11"',
+    'jupyter_client<8.9; python_version < "3.11"',
+    'ipython<8.19; python_version < "3.11"',
+]
+
 extras_require = {
     "tfp": tfp,
     "docs": [
-        "sphinx",
+        "sphinx>=7",
         "furo",
-        "myst-parser",
+        "myst-nb>=1",  # the pages, and the notebooks among them
+        "jupyter-cache>=0.6",  # keeps what notebooks have computed
+        "sphinx-design",  # cards and tabs
+        "sphinx-copybutton",
+        "sphinxcontrib-bibtex>=2.5",
+        "latex2mathml>=3.75",  # formulas as the browser's own MathML: nothing to fetch
         "matplotlib",
+        # Later ones need typing_extensions 4.6, as below.
+        'sqlalchemy<2; python_version < "3.11"',  # of jupyter-cache
+        *old_jupyter,
     ],
     "dev": [
         *tfp,
@@ -79,10 +94,8 @@ extras_require = {
         "graphviz",
         "ipykernel",
         "jupyter_client",
+        *old_jupyter,
         # Later ones need typing_extensions 4.6, as below.
-        'ipykernel<7.3; python_version < "3.11"',
-        'jupyter_client<8.9; python_version < "3.11"',
-        'ipython<8.19; python_version < "3.11"',
         'cryptography<46; python_version < "3.11"',  # of twine
         "ruff",
         "pre-commit",

@@ -23,6 +23,13 @@ MODULES = sorted(
 )
 
 
+NOTEBOOKS = sorted(
+    str(path.relative_to(ROOT / "docs"))
+    for path in (ROOT / "docs").rglob("*.md")
+    if "\nfile_format: mystnb\n" in path.read_text("utf-8")
+)
+
+
 def run_alone(*names):
     """Run a page or the docstrings of modules where Theano is not imported yet, nor mended."""
     done = subprocess.run(
@@ -37,6 +44,23 @@ def run_alone(*names):
 @pytest.mark.parametrize("page", PAGES)
 def test_python_blocks_run(page):
     run_alone(page)
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_notebooks_have_been_executed_as_they_are(page):
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    blocks = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", text, re.M | re.S)
+    # Without the options of a cell, which are lines such as ":tags: [hide-input]".
+    code = [re.sub(r"\A(:[\w-]+:[^\n]*\n)+\n?", "", block).strip() for block in blocks]
+    kept = json.loads((ROOT / "docs/executed" / page).with_suffix(".ipynb").read_text("utf-8"))
+    executed = ["".join(cell["source"]).strip() for cell in kept["cells"]]
+    assert code == executed, "build the docs (tox -e docs), and commit docs/executed"
+
+
+def test_no_notebook_is_kept_without_its_page():
+    kept = (ROOT / "docs/executed").rglob("*.ipynb")
+    pages = {str(p.relative_to(ROOT / "docs/executed").with_suffix(".md")) for p in kept}
+    assert pages == set(NOTEBOOKS)
 
 
 def test_docstrings_run_in_a_process_that_has_imported_nothing_before():
