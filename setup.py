@@ -119,7 +119,7 @@ setup(
     author="The pymc3_tf developers",
     license="MIT",
     packages=find_packages(include=["pymc3_tf", "pymc3_tf.*"]),
-    package_data={"pymc3_tf": ["py.typed"], "pymc3_tf.host": ["*.cc", "*.h"]},
+    package_data={"pymc3_tf": ["py.typed", "citations.bib"], "pymc3_tf.host": ["*.cc", "*.h"]},
     zip_safe=False,
     python_requires=">=3.8,<3.12",
     install_requires=install_requires,

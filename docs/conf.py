@@ -52,7 +52,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_merge_streams = True
 
-bibtex_bibfiles = ["references.bib"]
+bibtex_bibfiles = ["../pymc3_tf/citations.bib", "references.bib"]
 bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
 

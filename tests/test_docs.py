@@ -124,7 +124,7 @@ def test_drawings_are_those_of_the_layers():
 def test_every_package_is_in_how_it_works():
     page = (ROOT / "docs/how_it_works.md").read_text("utf-8")
     flow = (ROOT / "docs/images/data.svg").read_text("utf-8")
-    modules = {"exceptions", "private_tensorflow", "checking", "host"}
+    modules = {"exceptions", "private_tensorflow", "checking", "citations", "host"}
     for name in set.union(*LAYERS) - {"_version"}:
         assert re.search(rf"^\| .* \| `{name}` \|$", page, re.MULTILINE), name
         assert name in modules or re.search(rf"\b{name}\b", flow), name
