@@ -49,7 +49,8 @@ def citations(model: Optional[pm.Model] = None) -> str:
             f"model is {type(model).__name__}. Give a pm.Model, or nothing inside of 'with model:'."
         )
     text = Path(__file__).with_name("citations.bib").read_text("utf-8")
-    entries = text.replace("VERSION", __version__).split("\n\n")
+    # The first one is this package.
+    entries = text.replace("\n}", f"\n  note   = {{Version {__version__}}},\n}}", 1).split("\n\n")
     if model is None or not _uses_probability(model):
         entries = [entry for entry in entries if _PROBABILITY not in entry]
     return "\n\n".join(entry.strip() for entry in entries) + "\n"
