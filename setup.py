@@ -73,10 +73,10 @@ old_jupyter = [
 extras_require = {
     "tfp": tfp,
     "docs": [
-        "sphinx>=7",
+        "sphinx>=5",
         "furo",
-        "myst-nb>=1",  # the pages, and the notebooks among them
-        "jupyter-cache>=0.6",  # keeps what notebooks have computed
+        "myst-nb>=0.17",  # the pages, and the notebooks among them
+        "jupyter-cache>=0.5",  # keeps what notebooks have computed
         "sphinx-design",  # cards and tabs
         "sphinx-copybutton",
         "sphinxcontrib-bibtex>=2.5",

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ extensions = [
     "mathml",
 ]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "examples", "executed", "extensions", "drawings"]
+exclude_patterns = ["_build", "examples", "executed", "extensions", "drawings", "inventories"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -49,12 +50,19 @@ myst_heading_anchors = 4
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(here / "_build" / "notebooks")
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 240
 nb_merge_streams = True
 
 bibtex_bibfiles = ["../pymc3_tf/citations.bib", "references.bib"]
 bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
+
+# Small inventories, kept here: docs/inventories/renew.py writes them.
+intersphinx_mapping = {
+    project: (address, f"inventories/{project}.inv")
+    for project, address in runpy.run_path(str(here / "inventories/renew.py"))["ADDRESSES"].items()
+}
 
 html_math_renderer = "mathml"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -1,7 +1,7 @@
 """Runs what the documentation shows, in a process of its own that has imported nothing before.
 
-``python documentation.py PAGE`` runs the blocks of a page in order, in one namespace; ``python
-documentation.py FILE.py...`` the examples of each docstring of modules, each in a namespace of its
+``python documentation.py PAGE...`` runs the blocks of each page in order, in a namespace of the
+page; ``python documentation.py FILE.py...`` the examples of each docstring of modules, each in a namespace of its
 own. Nothing of pymc3_tf, PyMC3 or Theano may be imported here before the code that is shown.
 """
 
@@ -56,9 +56,10 @@ def shorten():
     """Let pm.sample make a few draws only, once the code that is shown has imported PyMC3."""
     import pymc3 as pm
 
-    pm.sample = functools.partial(
-        pm.sample, 10, tune=10, cores=1, progressbar=False, compute_convergence_checks=False
-    )
+    if not isinstance(pm.sample, functools.partial):
+        pm.sample = functools.partial(
+            pm.sample, 10, tune=10, cores=1, progressbar=False, compute_convergence_checks=False
+        )
 
 
 # The examples import this package, so they run in processes of their own.
@@ -145,5 +146,9 @@ def run_docstrings(*paths):
 
 if __name__ == "__main__":
     logging.getLogger("pymc3").setLevel(logging.ERROR)
-    run = run_docstrings if sys.argv[1].endswith(".py") else run_page
-    run(*sys.argv[1:])
+    if sys.argv[1].endswith(".py"):
+        run_docstrings(*sys.argv[1:])
+    else:
+        for name in sys.argv[1:]:
+            print(name, flush=True)  # for the error that may follow
+            run_page(name)
