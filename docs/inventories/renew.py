@@ -37,7 +37,8 @@ def pages():
             "np.ndarray": "reference/generated/numpy.ndarray.html",
         },
         "pandas": {
-            f"pandas.{name}": f"reference/api/pandas.{name}.html" for name in ("DataFrame", "Series")
+            f"pandas.{name}": f"reference/api/pandas.{name}.html"
+            for name in ("DataFrame", "Series")
         },
         "arviz": {
             f"arviz.{name}": f"api/generated/arviz.{name}.html"
