@@ -14,6 +14,7 @@ from theano.graph.basic import Constant, Variable
 from pymc3_tf.bridge.arguments import check_start, is_default
 from pymc3_tf.bridge.entries import Given, Quantity, native
 from pymc3_tf.bridge.feeds import feed_for
+from pymc3_tf.capture.distributions import DistributionLogProb
 from pymc3_tf.exceptions import DeclarationError
 from pymc3_tf.model.declaration import Declaration, known_shape, test_value
 from pymc3_tf.model.log_density import LogDensity
@@ -42,6 +43,7 @@ class DeclaredDensity(pm.Continuous):
     def __init__(self, declaration: Declaration, shape: Any = None) -> None:
         self._declaration = declaration
         self._check = declaration.options.check
+        self.is_of_distribution = isinstance(declaration.source, DistributionLogProb)
         # The value for `feed_dict`: the variable of the model, once there is one, or its data.
         self._variable: Optional[Quantity] = None
         super().__init__(declaration.shape(shape), dtype=declaration.dtype, defaults=())
