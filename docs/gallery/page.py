@@ -15,8 +15,9 @@ from pathlib import Path
 
 # Theano's advice on BLAS, PyMC3's lines about progress, and xarray's advice to ArviZ.
 logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
-logging.getLogger("pymc3").setLevel(logging.WARNING)
-logging.getLogger("pymc3").addFilter(lambda record: "outdated" not in record.getMessage())
+logging.getLogger("pymc3").addFilter(
+    lambda record: record.levelno >= logging.WARNING and "outdated" not in record.getMessage()
+)
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
