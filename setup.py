@@ -63,13 +63,31 @@ tfp = [
     'tf-keras==2.17.*; python_version >= "3.11"',
 ]
 
+# Later ones need typing_extensions 4.6, which TensorFlow 2.13 does not take.
+old_jupyter = [
+    'ipykernel<7.3; python_version < "3.11"',
+    'jupyter_client<8.9; python_version < "3.11"',
+    'ipython<8.19; python_version < "3.11"',
+]
+
 extras_require = {
     "tfp": tfp,
     "docs": [
-        "sphinx",
+        "sphinx>=5",
         "furo",
-        "myst-parser",
+        "myst-nb>=0.17",  # the pages, and the notebooks among them
+        "jupyter-cache>=0.5",  # keeps what notebooks have computed
+        "sphinx-design",  # cards and tabs
+        "sphinx-copybutton",
+        "sphinxcontrib-bibtex>=2.5",
+        "latex2mathml>=3.75",  # formulas as the browser's own MathML: nothing to fetch
         "matplotlib",
+        *tfp,
+        "statsmodels",  # data of the gallery
+        "scikit-learn",
+        # Later ones need typing_extensions 4.6, as below.
+        'sqlalchemy<2; python_version < "3.11"',  # of jupyter-cache
+        *old_jupyter,
     ],
     "dev": [
         *tfp,
@@ -79,10 +97,8 @@ extras_require = {
         "graphviz",
         "ipykernel",
         "jupyter_client",
+        *old_jupyter,
         # Later ones need typing_extensions 4.6, as below.
-        'ipykernel<7.3; python_version < "3.11"',
-        'jupyter_client<8.9; python_version < "3.11"',
-        'ipython<8.19; python_version < "3.11"',
         'cryptography<46; python_version < "3.11"',  # of twine
         "ruff",
         "pre-commit",
@@ -106,7 +122,7 @@ setup(
     author="The pymc3_tf developers",
     license="MIT",
     packages=find_packages(include=["pymc3_tf", "pymc3_tf.*"]),
-    package_data={"pymc3_tf": ["py.typed"], "pymc3_tf.host": ["*.cc", "*.h"]},
+    package_data={"pymc3_tf": ["py.typed", "citations.bib"], "pymc3_tf.host": ["*.cc", "*.h"]},
     zip_safe=False,
     python_requires=">=3.8,<3.12",
     install_requires=install_requires,

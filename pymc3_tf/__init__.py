@@ -16,6 +16,7 @@ from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.capture.saved_model import load
 from pymc3_tf.checking.check import check, verify_grad
 from pymc3_tf.checking.timing import profile
+from pymc3_tf.citations import citations
 from pymc3_tf.model.density import TFDensity
 from pymc3_tf.model.posterior import evaluate
 from pymc3_tf.programs.libraries import load_op_library
@@ -26,6 +27,7 @@ __all__ = [
     "TensorFlowOp",
     "__version__",
     "check",
+    "citations",
     "evaluate",
     "exceptions",
     "load",

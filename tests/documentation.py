@@ -1,7 +1,7 @@
 """Runs what the documentation shows, in a process of its own that has imported nothing before.
 
-``python documentation.py PAGE`` runs the blocks of a page in order, in one namespace; ``python
-documentation.py FILE.py...`` the examples of each docstring of modules, each in a namespace of its
+``python documentation.py PAGE...`` runs the blocks of each page in order, in a namespace of the
+page; ``python documentation.py FILE.py...`` the examples of each docstring of modules, each in a namespace of its
 own. Nothing of pymc3_tf, PyMC3 or Theano may be imported here before the code that is shown.
 """
 
@@ -56,9 +56,10 @@ def shorten():
     """Let pm.sample make a few draws only, once the code that is shown has imported PyMC3."""
     import pymc3 as pm
 
-    pm.sample = functools.partial(
-        pm.sample, 10, tune=10, cores=1, progressbar=False, compute_convergence_checks=False
-    )
+    if not isinstance(pm.sample, functools.partial):
+        pm.sample = functools.partial(
+            pm.sample, 10, tune=10, cores=1, progressbar=False, compute_convergence_checks=False
+        )
 
 
 # The examples import this package, so they run in processes of their own.
@@ -89,7 +90,6 @@ def run_page(page):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
     assert blocks
     scope = {"__name__": "__main__"}
-    shortened = False
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         target = "grpc://10.0.0.1:2222"
@@ -103,9 +103,8 @@ def run_page(page):
             path = folder / f"block_{number}.py"
             path.write_text(block, "utf-8")
             for node in ast.parse(block).body:
-                if not shortened and not isinstance(node, (ast.Import, ast.ImportFrom)):
+                if "pymc3" in sys.modules and not isinstance(node, (ast.Import, ast.ImportFrom)):
                     shorten()
-                    shortened = True
                 exec(compile(ast.Module([node], []), str(path), "exec"), scope)
         if page == "docs/cluster.md":
             check_cluster_page(**scope)
@@ -145,5 +144,9 @@ def run_docstrings(*paths):
 
 if __name__ == "__main__":
     logging.getLogger("pymc3").setLevel(logging.ERROR)
-    run = run_docstrings if sys.argv[1].endswith(".py") else run_page
-    run(*sys.argv[1:])
+    if sys.argv[1].endswith(".py"):
+        run_docstrings(*sys.argv[1:])
+    else:
+        for name in sys.argv[1:]:
+            print(name, flush=True)  # for the error that may follow
+            run_page(name)

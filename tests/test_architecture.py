@@ -18,7 +18,7 @@ LAYERS = [
     {"capture"},
     {"bridge"},
     {"linker", "model"},
-    {"sampling"},
+    {"sampling", "citations"},
     {"checking"},
     {"patches"},
 ]

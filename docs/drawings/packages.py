@@ -27,7 +27,10 @@ INK = "#26323d"
 LAYERS = [
     {"patches": ("repairs in Theano, PyMC3 and ArviZ", PYMC3)},
     {"checking": ("check, verify_grad and profile", PYMC3)},
-    {"sampling": ("pymc3_tf.sample: starts, chains, results", PYMC3)},
+    {
+        "sampling": ("pymc3_tf.sample: starts, chains, results", PYMC3),
+        "citations": ("what to cite for a model", PYMC3),
+    },
     {
         "model": ("TFDensity, predictions, InferenceData", PYMC3),
         "linker": ("Theano graph to TensorFlow function", PYMC3),

@@ -13,6 +13,7 @@ from theano.graph.basic import Constant, Variable
 
 from pymc3_tf.bridge.entries import Given, Quantity, native
 from pymc3_tf.bridge.feeds import feed_for
+from pymc3_tf.capture.distributions import DistributionLogProb
 from pymc3_tf.exceptions import DeclarationError
 from pymc3_tf.model.declaration import Declaration, is_default, known_shape, test_value
 from pymc3_tf.model.log_density import LogDensity
@@ -40,6 +41,7 @@ class DeclaredDensity(pm.Continuous):
     def __init__(self, declaration: Declaration, shape: Any = None) -> None:
         self._declaration = declaration
         self._check = declaration.options.check
+        self.is_of_distribution = isinstance(declaration.source, DistributionLogProb)
         # The value for `feed_dict`: the variable of the model, once there is one, or its data.
         self._variable: Optional[Quantity] = None
         super().__init__(declaration.shape(shape), dtype=declaration.dtype, defaults=())
