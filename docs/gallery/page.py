@@ -19,7 +19,6 @@ logging.getLogger("pymc3").addFilter(
     lambda record: record.levelno >= logging.WARNING and "outdated" not in record.getMessage()
 )
 logging.getLogger("arviz").setLevel(logging.ERROR)  # that a single chain has no r_hat
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # where a SavedModel was written
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
@@ -28,6 +27,8 @@ warnings.filterwarnings("ignore", "Estimated shape parameter")  # az.compare has
 import matplotlib.pyplot as plt
 import tensorflow as tf
 from PIL import Image
+
+tf.get_logger().setLevel("ERROR")  # where a SavedModel was written, what TFP should not call
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
