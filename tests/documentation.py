@@ -1,8 +1,9 @@
 """Runs what the documentation shows, in a process of its own that has imported nothing before.
 
 ``python documentation.py PAGE...`` runs the blocks of each page in order, in a namespace of the
-page; ``python documentation.py FILE.py...`` the examples of each docstring of modules, each in a namespace of its
-own. Nothing of pymc3_tf, PyMC3 or Theano may be imported here before the code that is shown.
+page; ``python documentation.py FILE.py...`` the examples of each docstring of modules, each in a
+namespace of its own. Nothing of pymc3_tf, PyMC3 or Theano may be imported here before the code that
+is shown.
 """
 
 import ast

@@ -19,7 +19,7 @@ PAGES = {
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     if "\n```python\n" in path.read_text("utf-8")
 }
-# These start processes, load ops or are the first that a reader runs: each has a process of its own.
+# These start processes, load ops or are what a reader runs first: each has a process of its own.
 ALONE = {"README.md"} | {
     f"docs/{name}.md" for name in ("cluster", "custom_ops", "index", "parallel", "sampling")
 }
