@@ -19,7 +19,7 @@ INSTALLED = {
     *("arviz", "matplotlib", "numpy", "page", "pandas", "pymc3", "pymc3_tf", "scipy", "sklearn"),
     *("statsmodels", "tensorflow", "tensorflow_probability", "theano"),
 }
-STANDARD_LIBRARY = {"os", "subprocess", "sys", "tempfile", "time", "timeit"}
+STANDARD_LIBRARY = {"os", "socket", "subprocess", "sys", "tempfile", "time", "timeit"}
 
 
 def cells(path):
