@@ -82,6 +82,9 @@ extras_require = {
         "sphinxcontrib-bibtex>=2.5",
         "latex2mathml>=3.75",  # formulas as the browser's own MathML: nothing to fetch
         "matplotlib",
+        *tfp,
+        "statsmodels",  # data of the gallery
+        "scikit-learn",
         # Later ones need typing_extensions 4.6, as below.
         'sqlalchemy<2; python_version < "3.11"',  # of jupyter-cache
         *old_jupyter,
