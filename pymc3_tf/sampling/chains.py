@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -20,6 +21,7 @@ from pymc3_tf.nuts.adaptation import Adaptation, GradientAdaptation, averaging_f
 from pymc3_tf.nuts.runners import TURN, Group, Runner
 from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, State
 from pymc3_tf.nuts.stan import WindowedAdaptation
+from pymc3_tf.runtime import interruptible
 from pymc3_tf.runtime.forks import available_cores
 
 # How a warmup can learn.
@@ -217,6 +219,10 @@ def run_chains(
         )
         for at, seed in zip(zip(starts, first), seeds)
     ]
+    position = runners[0].state.position
+    interruptible.run(
+        functools.partial(sampler.prepare, position[0] if sampler.batch else position, constants)
+    )
     groups = _groups(runners, draws, tune, init, target_accept)
     interrupted = False
     try:
