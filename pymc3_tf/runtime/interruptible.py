@@ -10,6 +10,9 @@ from typing import Any, Callable, TypeVar
 
 _Result = TypeVar("_Result")
 
+# Between two looks whether there was an interruption.
+_SECONDS = 0.1
+
 
 def run(function: Callable[[], _Result]) -> _Result:
     """Return what a function returns. Ctrl-C ends the wait for it at once.
@@ -30,6 +33,9 @@ def run(function: Callable[[], _Result]) -> _Result:
     # A thread that the end of the process does not wait for.
     threading.Thread(target=_work, args=(function, future), daemon=True).start()
     try:
+        # Python looks after signals between two waits, whichever thread they came to.
+        while not concurrent.futures.wait([future], _SECONDS).done:
+            pass
         return future.result()
     except KeyboardInterrupt:
         if not future.done():

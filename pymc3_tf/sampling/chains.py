@@ -219,10 +219,7 @@ def run_chains(
         )
         for at, seed in zip(zip(starts, first), seeds)
     ]
-    position = runners[0].state.position
-    interruptible.run(
-        functools.partial(sampler.prepare, position[0] if sampler.batch else position, constants)
-    )
+    prepare(sampler, np.atleast_2d(runners[0].state.position), data)
     groups = _groups(runners, draws, tune, init, target_accept)
     interrupted = False
     try:
@@ -232,6 +229,12 @@ def run_chains(
         if not any(runner.draws for runner in runners):
             raise
     return _collect(sampler, runners, keep_warmup, interrupted)
+
+
+def prepare(sampler: CompiledSampler, starts: np.ndarray, data: Sequence[np.ndarray]) -> None:
+    """Compile a sampler, if that was not done before. Ctrl-C ends it."""
+    constants = [tf.constant(array) for array in data]
+    interruptible.run(functools.partial(sampler.prepare, starts[0], constants))
 
 
 def _groups(
