@@ -26,6 +26,7 @@ _SECONDS = 600
 
 _log = logging.getLogger("pymc3")
 _lock = threading.Lock()
+_running: List[str] = []
 
 
 def library(name: str) -> Optional[ctypes.CDLL]:
@@ -85,13 +86,20 @@ def _built(name: str) -> Path:
     # Under a name of its own until it is whole: another process may build it at the same time.
     handle, unfinished = tempfile.mkstemp(".so", f"{name}-", path.parent)
     os.close(handle)
+    _running.append(name)
     try:
         _run([*command, str(source), "-o", unfinished, *_libraries()])
         os.replace(unfinished, path)
     finally:
+        _running.remove(name)
         if os.path.exists(unfinished):
             os.unlink(unfinished)
     return path
+
+
+def under_way() -> str:
+    """Say what the compiler is building; empty if it is at rest."""
+    return "".join(f"building the C++ routines ({name})" for name in _running[:1])
 
 
 def cache() -> Path:

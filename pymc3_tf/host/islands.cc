@@ -3,6 +3,8 @@
 // The session runs on the calling thread and takes no lock of Python. Where an op fails, a flag that
 // is otherwise zero is NaN.
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -20,6 +22,10 @@ namespace pymc3_tf {
 namespace {
 
 using tensorflow::Tensor;
+
+// So many calls, or so many seconds, tell what one of them takes.
+constexpr int kCalls = 20;
+constexpr double kSeconds = 0.1;
 
 struct Array {
   tensorflow::DataType dtype;
@@ -81,6 +87,29 @@ class Island {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (failures_++ == 0) first_ = failed;
     }
+  }
+
+  // Returns the seconds of a call, the median of some. Failures do not count.
+  double Time(const void** operands) {
+    std::vector<std::vector<char>> memory;
+    for (const Array& output : outputs_) memory.emplace_back(output.bytes());
+    double flag, sum = 0;
+    std::vector<double> times;
+    std::vector<void*> results;
+    for (auto& bytes : memory) results.push_back(bytes.data());
+    results.push_back(&flag);
+    // The first calls do what the others need not do again.
+    for (int i = 0; i < kCalls && (i < 3 || sum < kSeconds); i++) {
+      const auto begin = std::chrono::steady_clock::now();
+      Call(results.data(), operands);
+      const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+      times.push_back(spent.count());
+      sum += spent.count();
+    }
+    std::string first;
+    TakeFailures(&first);
+    std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+    return times[times.size() / 2];
   }
 
   // Returns how often it failed since the last time, and what was said first.
@@ -164,6 +193,10 @@ PYMC3_TF_EXPORT long pymc3_tf_failures(long number, char* text, long size) {
   const long failures = pymc3_tf::Find(number)->TakeFailures(&first);
   pymc3_tf::Copy(first, text, size);
   return failures;
+}
+
+PYMC3_TF_EXPORT double pymc3_tf_time(long number, const void** operands) {
+  return pymc3_tf::Find(number)->Time(operands);
 }
 
 PYMC3_TF_EXPORT void pymc3_tf_close(long number) {

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import weakref
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host import build
@@ -104,6 +105,13 @@ class Island:
         outputs = [tf.TensorSpec(y.shape, y.dtype) for y in self.outputs]
         outputs.append(tf.TensorSpec([], tf.float64))
         return call_host("pymc3_tf.island", inputs, str(self.number), outputs)
+
+    def seconds(self, arrays: Sequence[np.ndarray]) -> float:
+        """Return what a call takes on arrays for its inputs."""
+        kept = [np.ascontiguousarray(x) for x in arrays]
+        pointers = (ctypes.c_void_p * len(kept))(*[x.ctypes.data for x in kept])
+        self._library.pymc3_tf_time.restype = ctypes.c_double
+        return float(self._library.pymc3_tf_time(self.number, pointers))
 
     def take_failures(self) -> Tuple[int, str]:
         """Return how often an op failed since the last time, and what the first one said."""
@@ -289,16 +297,14 @@ def form(
             islands = [Island(graph_def, part, outputs, is_compiled) for part in parts]
         except ValueError:
             return [], outputs
+    # Another graph: the first one can still be run without XLA.
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
         replaced, flags = {}, []
         for island in islands:
-            *results, flag = island(*island.inputs)
+            *results, flag = island(*[graph.get_tensor_by_name(x.name) for x in island.inputs])
             replaced.update({y.name: r.name for y, r in zip(island.outputs, results)})
             flags.append(flag)
-        _log.info(
-            "XLA cannot compile %s: the compiled program calls TensorFlow for %s.",
-            ", ".join(dict.fromkeys(island.label for island in islands)),
-            "it" if len(islands) == 1 else "them",
-        )
         value = tf.add_n([graph.get_tensor_by_name(outputs[0]), *flags])
         with_calls = graph.as_graph_def()
     members = {op.name for part in parts for op in part}
@@ -310,3 +316,35 @@ def form(
         # What only waits for a member, such as an assertion, XLA leaves out anyway.
         node.input[:] = [name for name in node.input if name[0] != "^" or name[1:] not in members]
     return islands, [value.name, *(replaced.get(name, name) for name in outputs[1:])]
+
+
+def report(islands: Sequence[Island], feeds: Mapping[str, Any]) -> None:
+    """Say in the log what runs outside of XLA, and what a call of it takes.
+
+    Parameters
+    ----------
+    islands : sequence of Island
+        Of one graph.
+    feeds : dict of str to array
+        Values of its placeholders, by name of the node.
+    """
+    if not islands:
+        return
+    # Their inputs are tensors of the graph in which XLA has not yet been helped.
+    tensors = [x for island in islands for x in island.inputs]
+    arrays = iter(_evaluate(islands[0].outputs[0].graph, tensors, feeds))
+    calls: Dict[str, str] = {}
+    for island in islands:
+        seconds = island.seconds([next(arrays) for _ in island.inputs])
+        calls.setdefault(island.label, f"{island.label} ({1e6 * seconds:,.0f} microseconds a call)")
+    _log.info(
+        "XLA cannot compile %s: the compiled program calls TensorFlow for %s.",
+        ", ".join(calls.values()),
+        "it" if len(islands) == 1 else "them",
+    )
+
+
+def _evaluate(graph: tf.Graph, tensors: List[tf.Tensor], feeds: Mapping[str, Any]) -> List[Any]:
+    with tf.compat.v1.Session(graph=graph) as session:
+        found: List[Any] = session.run(tensors, {f"{name}:0": x for name, x in feeds.items()})
+    return found

@@ -26,5 +26,12 @@ def value_and_gradient(
         return tf.vectorized_map(of_one, position)
     except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
         # Loops of programs, and some ops, have no form for many chains: one after the other.
-        signature = tf.TensorSpec([], tf.float64), tf.TensorSpec(position.shape[1:], tf.float64)
-        return tf.map_fn(of_one, position, fn_output_signature=signature)
+        return each(of_one, position)
+
+
+def each(of_one: Callable[..., Any], positions: tf.Tensor, *data: tf.Tensor) -> Any:
+    """Return the log density and its gradient at each position of a batch, one by one."""
+    signature = tf.TensorSpec([], tf.float64), tf.TensorSpec(positions.shape[1:], tf.float64)
+    return tf.map_fn(
+        lambda position: tuple(of_one(position, *data)), positions, fn_output_signature=signature
+    )

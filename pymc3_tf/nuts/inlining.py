@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Tuple
+import functools
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host import islands
-from pymc3_tf.nuts import factorizations
+from pymc3_tf.nuts import density, factorizations
 from pymc3_tf.private_tensorflow import optimize
 from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
 from pymc3_tf.programs.xla import compiled_by_xla
@@ -59,7 +61,7 @@ def builder(
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     formed: List[islands.Island] = []
-    # One chain of a batch that fails would end the trajectories of all.
+    # Nothing is formed of a batch: one chain that fails would end the trajectories of all.
     if host and function.outputs[0].shape.rank == 0:
         formed, outputs = islands.form(
             graph_def, outputs, (lambda node: False) if whole else compiled_by_xla(graph_def)
@@ -87,3 +89,45 @@ def builder(
         )
 
     return build, formed
+
+
+def for_xla(
+    traced: Any, one: Optional[Callable[[], Any]], whole: bool
+) -> Tuple[Callable[..., Any], List[islands.Island], Any]:
+    """Return a log density and its gradient as `builder` does, for a program that XLA compiles.
+
+    Parameters
+    ----------
+    traced : tuple
+        A concrete function and what `inlined` returned for it.
+    one : callable, optional
+        For a batch of chains: returns the same of one chain.
+    whole : bool
+        Let the host do everything, if it can.
+
+    Returns
+    -------
+    callable
+    list of Island
+    tf.types.experimental.ConcreteFunction
+        What the islands are parts of.
+    """
+    function, inlined_def = traced
+    if one is None:
+        build, formed = builder(function, inlined_def, host=True, whole=whole)
+        return build, formed, function
+    if whole or not all(map(compiled_by_xla(inlined_def), inlined_def.node)):
+        # Chain by chain: where one fails, the others go on.
+        of_one, one_def = one()
+        build, formed = builder(of_one, one_def, host=True, whole=whole)
+        if formed:
+            return functools.partial(density.each, build), formed, of_one
+    build, formed = builder(function, inlined_def, host=True)
+    return build, formed, function
+
+
+def report(formed: List[islands.Island], function: Any, arguments: Sequence[Any]) -> None:
+    """Say in the log which islands a function has, and what they take on its arguments."""
+    names = [tensor.op.name for tensor in function.inputs]
+    values = [np.asarray(x) for x in [*arguments, *function.captured_inputs]]
+    islands.report(formed, dict(zip(names, values)))

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pymc3_tf.host.islands import Island
 from pymc3_tf.nuts import density, inlining, trees
+from pymc3_tf.nuts.momentum import Momentum
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -93,35 +94,6 @@ class Control(NamedTuple):
     depth: int
 
 
-class _Momentum:
-    """Momenta for a metric that is given by a factor of the covariance of the positions.
-
-    TensorFlow Probability's own distributions do the same; without their constants the energy is
-    the one that PyMC3 and Stan report, and without their layers a program compiles faster.
-    """
-
-    dtype = [tf.float64]
-
-    def __init__(self, factor: tf.Tensor, batch: Sequence[int], dense: bool) -> None:
-        self.factor = factor
-        self.shape = [*batch, factor.shape[-1]]
-        self.dense = dense
-
-    def sample(self, seed: tf.Tensor) -> List[tf.Tensor]:
-        white = tf.random.stateless_normal(self.shape, seed, dtype=tf.float64)
-        if not self.dense:
-            return [white / self.factor]
-        return [tf.linalg.triangular_solve(self.factor, white[..., None], adjoint=True)[..., 0]]
-
-    def log_prob(self, momentum: Any) -> tf.Tensor:
-        (momentum,) = tf.nest.flatten(momentum)
-        if self.dense:
-            white = tf.linalg.matvec(self.factor, momentum, transpose_a=True)
-        else:
-            white = self.factor * momentum
-        return -0.5 * tf.reduce_sum(tf.square(white), axis=-1)
-
-
 class Block(NamedTuple):
     """What one call returns: draws, and the state after the last of them.
 
@@ -188,10 +160,7 @@ class CompiledSampler:
         scalar = tf.TensorSpec(self.batch, tf.float64)
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
         factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
-        function = tf.function(
-            functools.partial(density.value_and_gradient, logp, bool(chains)), autograph=False
-        ).get_concrete_function(vector, *data)
-        self._density = function, inlining.inlined(function)
+        self._density = self._traced(logp, self.batch, data)
         self._value_and_gradient, _ = inlining.builder(*self._density)
         # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
         # index, and take no time to compile.
@@ -212,32 +181,59 @@ class CompiledSampler:
         ]
         self._jit_compile = jit_compile
         self._lock = threading.Lock()
-        self._whole = False
+        self._is_ready = False
+        self._one: Any = functools.partial(self._traced, logp, [], data)
         self._trace()
 
-    def _trace(self) -> None:
+    def _traced(self, logp: Any, batch: List[int], data: Sequence[tf.TensorSpec]) -> Any:
+        """Return the function of the log density and its gradient, and its graph without calls."""
+        function = tf.function(
+            functools.partial(density.value_and_gradient, logp, bool(batch)), autograph=False
+        ).get_concrete_function(tf.TensorSpec([*batch, self.size], tf.float64), *data)
+        return function, inlining.inlined(function)
+
+    def _trace(self, whole: bool = False) -> None:
         self._in_draws = self._value_and_gradient
         self.islands: List[Island] = []
         if self._jit_compile:
-            self._in_draws, self.islands = inlining.builder(
-                *self._density, host=True, whole=self._whole
+            self._in_draws, self.islands, self._divided = inlining.for_xla(
+                self._density, self._one if self.batch else None, whole
             )
         self._draw = tf.function(
             self._make_draws, autograph=False, jit_compile=self._jit_compile
         ).get_concrete_function(*self._signature)
 
-    def _call(self, *arguments: Any) -> Any:
-        try:
-            return self._draw(*arguments)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-            # XLA has no form for a loop, say: TensorFlow computes the whole density then.
-            with self._lock:
-                if not self._whole and self._jit_compile and not self.batch:
-                    self._whole = True
-                    self._trace()
-            if not (self._whole and self.islands):
-                raise
-        return self._draw(*arguments)
+    def prepare(self, position: np.ndarray, data: Sequence[Any]) -> None:
+        """Compile what makes draws, once, and say in the log what XLA cannot compile.
+
+        Parameters
+        ----------
+        position : array, shape (n,)
+            Where the log density can be computed.
+        data : sequence of tf.Tensor
+
+        Raises
+        ------
+        tf.errors.OpError
+            If XLA cannot compile it.
+        """
+        with self._lock:
+            if self._is_ready:
+                return
+            # No draws are made.
+            none = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in self._signature]
+            arguments = [*map(tf.constant, none[: len(none) - len(data)]), *data]
+            try:
+                self._draw(*arguments)
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+                # XLA has no form for a loop, say: TensorFlow computes the whole density then.
+                self._trace(whole=True)
+                if not self.islands:
+                    raise
+                self._draw(*arguments)
+            if self.islands:
+                inlining.report(self.islands, self._divided, [position, *data])
+            self._is_ready = True
 
     def evaluate(self, position: np.ndarray, data: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray]:
         """Return the log density and its gradient, of a batch if the program is one of a batch.
@@ -247,8 +243,16 @@ class CompiledSampler:
         tf.errors.OpError
             If an op fails. XLA, which is not used here, would go on with some number.
         """
-        lp, gradient = self._evaluate(tf.constant(position), *data)
-        return lp.numpy(), gradient.numpy()
+        try:
+            return tuple(y.numpy() for y in self._evaluate(tf.constant(position), *data))
+        except tf.errors.OpError:
+            if not self.batch:
+                raise
+        # Some loops fail in a batch only.
+        *found, errors = self._evaluate_rows(position, data)
+        for error in filter(None, errors):
+            raise error
+        return tuple(found)
 
     def evaluate_each(
         self, positions: np.ndarray, data: Sequence[Any]
@@ -277,6 +281,10 @@ class CompiledSampler:
                 return lp[:rows], gradient[:rows], [None] * rows
             except tf.errors.OpError:
                 pass  # which of them it was is found one by one
+        return self._evaluate_rows(positions, data)
+
+    def _evaluate_rows(self, positions: np.ndarray, data: Sequence[Any]) -> Any:
+        rows = len(positions)
         values = np.full(rows, np.nan)
         gradients = np.full((rows, self.size), np.nan)
         errors: List[Optional[tf.errors.OpError]] = [None] * rows
@@ -309,7 +317,7 @@ class CompiledSampler:
         control : Control
         data : sequence of tf.Tensor
         """
-        draws, gradients, number, *after = self._call(
+        draws, gradients, number, *after = self._draw(
             *state,
             factor,
             target_accept,
@@ -368,7 +376,7 @@ class CompiledSampler:
             log_shrinkage_target=[log_shrinkage_target],
             # Only here: kernels that wrap the sampler make it again without its momenta.
             inner_results=results.inner_results._replace(
-                momentum_distribution=_Momentum(factor, self.batch, self.dense)
+                momentum_distribution=Momentum(factor, self.batch, self.dense)
             ),
         )
         kernel = self._kernel(self._log_density(data), *arguments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import threading
 import time
 from numbers import Integral
@@ -21,6 +22,7 @@ from pymc3_tf.nuts.adaptation import Adaptation, GradientAdaptation, averaging_f
 from pymc3_tf.nuts.runners import TURN, Group, Runner
 from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, State
 from pymc3_tf.nuts.stan import WindowedAdaptation
+from pymc3_tf.runtime import interruptible
 from pymc3_tf.runtime.forks import available_cores
 
 # How a warmup can learn.
@@ -218,6 +220,7 @@ def run_chains(
         )
         for at, seed in zip(zip(starts, first), seeds)
     ]
+    prepare(sampler, np.atleast_2d(runners[0].state.position), data)
     groups = _groups(runners, draws, tune, init, target_accept)
     interrupted = False
     try:
@@ -227,6 +230,12 @@ def run_chains(
         if not any(runner.draws for runner in runners):
             raise
     return _collect(sampler, runners, keep_warmup, interrupted)
+
+
+def prepare(sampler: CompiledSampler, starts: np.ndarray, data: Sequence[np.ndarray]) -> None:
+    """Compile a sampler, if that was not done before. Ctrl-C ends it."""
+    constants = [tf.constant(array) for array in data]
+    interruptible.run(functools.partial(sampler.prepare, starts[0], constants))
 
 
 def _groups(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+import threading
 import time
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 from fastprogress import fastprogress
 
+from pymc3_tf.host import build
 from pymc3_tf.sampling.chains import Progress
 
 # Seconds between two changes of what is shown in place, and between the first lines of a log file.
 _IN_PLACE, _LINES = 0.2, 10.0
+# Seconds between two changes while there are no draws yet.
+_TICK = 1.0
 # Lines of a log file become rarer, up to this many seconds.
 _RAREST = 300.0
 _LONGEST_BAR = 40
@@ -29,16 +34,38 @@ class ProgressBar:
     ----------
     total : int
         Draws of all chains that there will be, warmup included.
+    shown : bool
+        Whether there is anything to see.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, shown: bool = True) -> None:
         self._total = total
-        self._view: Any = _view(total)
+        self._view: Any = _view(total) if shown else _Hidden()
         self._begin: Optional[float] = None
         self._next = 0.0
         self._ended = False
-        self._text = "compiling"
-        self._view.show(0, self._text)
+        self._text = ""
+
+    @contextlib.contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Say what is going on inside, and for how long, until there are draws."""
+        begin, over = time.perf_counter(), threading.Event()
+
+        def tick() -> None:
+            while not over.wait(_TICK):
+                spent = _duration(time.perf_counter() - begin)
+                self._view.show(0, f"{build.under_way() or text}, {spent}")
+
+        self._text = text
+        self._view.show(0, text)
+        # A thread, because what goes on inside may be Python or C++.
+        clock = threading.Thread(target=tick, daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            over.set()
+            clock.join()
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the chains are."""
@@ -83,6 +110,20 @@ def _view(total: int) -> Any:
         return _Notebook(total)
     in_place = sys.stdout.isatty() or "PYCHARM_HOSTED" in os.environ
     return _Terminal(total) if in_place else _Log()
+
+
+class _Hidden:
+    """Nothing."""
+
+    total = 0
+
+    def show(self, made: int, text: str) -> None:
+        pass
+
+    end = show
+
+    def remove(self) -> None:
+        pass
 
 
 class _Notebook:

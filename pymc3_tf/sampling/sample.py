@@ -212,29 +212,28 @@ def sample(
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method)
     batch = chains if chain_method == "vectorized" else 0
     seeds = nuts_chains.chain_seeds(random_seed, chains)
-    unconstrained, program = _compiled(
-        model, batch, max_treedepth, init.endswith("full"), jit_compile
-    )
-    data = unconstrained.data
-    begin = time.perf_counter()
     longest = nuts_chains.LONGEST_WARMUP if tune == "auto" else int(tune)
-    progress = ProgressBar(chains * (draws + longest)) if progressbar else None
+    progress = ProgressBar(chains * (draws + longest), shown=progressbar)
     try:
-        starts = chain_starts(
-            model, unconstrained, program, start, seeds, init.startswith("jitter")
-        )
-        # What is computed from the draws is tried before there are any, which would be lost.
-        check_values(unconstrained, starts)
-        observed = _wanted(
-            model, unconstrained, starts[0], chains * draws, options.pop("log_likelihood", None)
-        )
+        with progress.step("translating the model to TensorFlow"):
+            unconstrained, program = _compiled(
+                model, batch, max_treedepth, init.endswith("full"), jit_compile
+            )
+        begin = time.perf_counter()
+        with progress.step("computing the model where chains start"):
+            starts = chain_starts(
+                model, unconstrained, program, start, seeds, init.startswith("jitter")
+            )
+            observed = _tried(model, unconstrained, starts, chains * draws, options)
+        with progress.step("compiling the model"):
+            nuts_chains.prepare(program, starts, unconstrained.data)
         result = nuts_chains.run_chains(
             program,
             starts,
             draws,
             tune,
             init=init.split("+")[-1],
-            data=data,
+            data=unconstrained.data,
             target_accept=target_accept,
             random_seed=random_seed,
             cores=cores,
@@ -242,8 +241,7 @@ def sample(
             keep_warmup=not discard_tuned_samples,
         )
     except BaseException as error:
-        if progress:
-            progress.remove()
+        progress.remove()
         if isinstance(error, tf.errors.OpError):
             # Without TensorFlow's own, which is long and says nothing more.
             raise culprits.of_sampling(model, error, jit_compile) from None
@@ -251,8 +249,7 @@ def sample(
     seconds = time.perf_counter() - begin
     _record_failures(program)
     if result.interrupted:
-        if progress:
-            progress.stop()
+        progress.stop()
         _log.warning("Sampling was interrupted. These are the draws so far.")
     checks = {"target_accept": target_accept, "max_treedepth": max_treedepth}
     return finish(
@@ -378,6 +375,20 @@ def _compiled(
             jit_compile=jit_compile,
         )
     return unconstrained, programs[key]
+
+
+def _tried(
+    model: pm.Model, unconstrained: UnconstrainedModel, starts: np.ndarray, draws: int, options: Any
+) -> List[str]:
+    """Try what is computed from draws before there are any, which would be lost.
+
+    Returns
+    -------
+    list of str
+        The observed variables of which to compute the log likelihood.
+    """
+    check_values(unconstrained, starts)
+    return _wanted(model, unconstrained, starts[0], draws, options.pop("log_likelihood", None))
 
 
 def _wanted(

@@ -2,9 +2,13 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +109,28 @@ def test_two_processes_build_at_once(tmp_path):
     paths = {process.communicate()[0].split()[-1] for process in processes}
     assert len(paths) == 1
     assert [str(p).encode() for p in (tmp_path / "pymc3_tf").iterdir()] == list(paths)
+
+
+def test_interruption_ends_the_compiler(environment, caplog):
+    cache, compiler = environment
+    compiler('case "$*" in *-E*) exit;; esac\necho $$ > $(dirname $0)/number; exec sleep 60')
+    number = cache.parents[1] / "number"
+    said = []
+
+    def interrupt():
+        while not (number.exists() and number.read_text()):
+            time.sleep(0.01)
+        said.append(build.under_way())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        build.library("islands")
+    assert said == ["building the C++ routines (islands)"] and not build.under_way()
+    assert not list(cache.iterdir())
+    status = Path(f"/proc/{int(number.read_text())}/stat")
+    end = time.monotonic() + 10
+    # Gone, or dead.
+    while status.exists() and status.read_text().split()[2] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.01)

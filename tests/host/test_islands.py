@@ -3,7 +3,9 @@
 import concurrent.futures
 import gc
 import logging
+import re
 import resource
+import time
 import weakref
 
 import numpy as np
@@ -163,6 +165,12 @@ def test_program_that_goes_takes_its_session_along():
 # -- models -----------------------------------------------------------------------------------
 
 
+def only_line(caplog):
+    """Return what the log says of XLA."""
+    (text,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("XLA")]
+    return text
+
+
 def orbit_model(op):
     def logp(x, M, e):
         return -0.5 * ((x - tf.cos(op(M, e)) + e) / 0.1) ** 2
@@ -185,19 +193,27 @@ def test_posterior_is_that_of_pymc3s_log_density(op, caplog):
     caplog.set_level(logging.INFO, "pymc3")
     model = orbit_model(op)
     idata = pymc3_tf.sample(2000, model=model, chains=2, random_seed=1, progressbar=False)
-    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("XLA")]
-    assert said == [
-        "XLA cannot compile EccentricAnomaly: the compiled program calls TensorFlow for it."
-    ]
-    # pm.sample has the same density, here summed over a grid. Its variable is the logarithm of e.
+    assert re.fullmatch(
+        r"XLA cannot compile EccentricAnomaly \([1-9][\d,]* microseconds a call\): "
+        "the compiled program calls TensorFlow for it.",
+        only_line(caplog),
+    )
+    # What is compiled already is not reported again.
+    pymc3_tf.sample(10, tune=10, model=model, chains=1, random_seed=1, progressbar=False)
+    only_line(caplog)
+    draws = np.log(idata.posterior.e.values.ravel()[::4])
+    assert stats.kstest(draws, posterior_on_a_grid(model)).pvalue > 1e-3
+
+
+def posterior_on_a_grid(model):
+    """Return the distribution function of the logarithm of e: pm.sample has the same density."""
     grid = np.linspace(np.log(0.05), np.log(0.99), 2000)
     (name,) = [v.name for v in model.vars]
     density = model.logp  # a property that compiles it
     logp = np.array([density({name: z}) for z in grid])
     weights = np.exp(logp - logp.max())
     cdf = np.cumsum(weights) / weights.sum()
-    draws = np.log(idata.posterior.e.values.ravel()[::4])
-    assert stats.kstest(draws, lambda z: np.interp(z, grid, cdf)).pvalue > 1e-3
+    return lambda z: np.interp(z, grid, cdf)
 
 
 def test_failures_are_reported_as_under_pm_sample(op, caplog):
@@ -229,15 +245,84 @@ def test_what_xla_has_no_form_for_runs_as_a_whole(caplog):
     with pm.Model():
         pm.TFDensity("x", logp)
         idata = pymc3_tf.sample(1000, chains=2, random_seed=1, progressbar=False)
-    assert "XLA cannot compile the density: the compiled program calls" in caplog.text
+    assert re.match(r"XLA cannot compile the density \([\d,]+ micro", only_line(caplog))
     assert stats.kstest(idata.posterior.x.values.ravel()[::5], "norm").pvalue > 1e-3
 
 
-def test_batch_of_chains_is_refused_by_name(op):
-    with pytest.raises(pymc3_tf.exceptions.CompilationError, match="it knows no EccentricAnomaly"):
-        pymc3_tf.sample(
-            10, tune=10, model=orbit_model(op), chain_method="vectorized", progressbar=False
+def test_line_says_what_a_call_takes(caplog):
+    caplog.set_level(logging.INFO, "pymc3")
+
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    def logp(x):
+        (y,) = tf.nest.flatten(tf.numpy_function(slow, [tf.stop_gradient(x[0])], tf.float64))
+        return -0.5 * tf.reduce_sum(x**2) + 0.0 * tf.ensure_shape(y, []) + 0.0 * through_text(x[1])
+
+    program = CompiledSampler(logp, 2)
+    assert not caplog.records  # only where a chain starts is it known on what it is called
+    for _ in range(2):
+        program.prepare(np.zeros(2), [])
+    found = re.findall(r"([A-Z]\w+(?:, \w+)*) \(([\d,]+) microseconds", only_line(caplog))
+    times = {ops: float(number.replace(",", "")) for ops, number in found}
+    assert list(times) == ["PyFunc", "AsString, StringToNumber"]
+    assert 20_000 <= times["PyFunc"] < 60_000 and times["AsString, StringToNumber"] < 2_000
+    assert only_line(caplog).endswith("the compiled program calls TensorFlow for them.")
+
+
+# -- batches of chains -------------------------------------------------------------------------
+
+
+def test_chains_of_a_batch_are_computed_one_by_one(op, orbit):
+    def logp(position):
+        E = op(tf.constant(M), position[0])
+        return -0.5 * tf.reduce_sum(((X - tf.cos(E) + position[0]) / 0.1) ** 2)
+
+    program = CompiledSampler(logp, 1, chains=3)
+    assert [island.ops for island in program.islands] == [["EccentricAnomaly"]]
+    value, gradient = both(program, [[0.3], [1.5], [0.6]])
+    # Where one fails, the others go on.
+    np.testing.assert_array_equal(np.isfinite(value), [True, False, True])
+    for row, e in ((0, 0.3), (2, 0.6)):
+        expected, slopes = orbit.evaluate(np.array([e]), [])
+        np.testing.assert_allclose(value[row], expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient[row], slopes, rtol=1e-12)
+
+
+def test_batch_of_chains_has_the_posterior_of_a_grid(op):
+    model = orbit_model(op)
+    idata = pymc3_tf.sample(
+        500,
+        tune=500,
+        model=model,
+        chains=8,
+        chain_method="vectorized",
+        random_seed=1,
+        progressbar=False,
+    )
+    draws = np.log(idata.posterior.e.values[:, ::4].ravel())
+    assert stats.kstest(draws, posterior_on_a_grid(model)).pvalue > 1e-3
+
+
+@pytest.mark.slow
+def test_batch_runs_as_a_whole_where_xla_has_no_form_for_a_loop():
+    def logp(x):
+        (z,) = tf.while_loop(
+            lambda z: z < 5.0, lambda z: (z * 1.5 + 0.1 * x[0] ** 2,), (tf.ones([], tf.float64),)
         )
+        return -0.5 * tf.reduce_sum(x**2) - 0.1 * z
+
+    program, one = (CompiledSampler(logp, 1, chains=n) for n in (2, 0))
+    positions = np.array([[0.5], [2.0]])
+    result = chains.run_chains(program, positions, 20, 20, random_seed=1)
+    assert [island.label for island in program.islands] == ["the density"]
+    assert np.isfinite(result.draws.positions).all()
+    value, gradient = both(program, positions)
+    for row, position in enumerate(positions):
+        expected, slopes = one.evaluate(position, [])
+        np.testing.assert_allclose(value[row], expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient[row], slopes, rtol=1e-12)
 
 
 def test_program_says_what_it_calls(orbit):

@@ -1,12 +1,14 @@
 """The progress of sampling, in a terminal, in a file and in a notebook."""
 
 import io
+import time
 import types
 
 import numpy as np
 import pytest
 from support import run
 
+from pymc3_tf.host import build
 from pymc3_tf.sampling import progress
 from pymc3_tf.sampling.chains import Progress
 
@@ -69,7 +71,8 @@ def show(bar, made, divergences=0, total=1000):
 
 def test_a_terminal_has_one_line_that_ends(terminal, clock):
     bar = progress.ProgressBar(1000)
-    assert terminal.lines() == ["|" + "-" * 40 + "| compiling"]
+    with bar.step("compiling"):
+        assert terminal.lines() == ["|" + "-" * 40 + "| compiling"]
     clock.now += 5
     show(bar, 0)
     clock.now += 2
@@ -133,6 +136,39 @@ def test_a_short_run_has_one_line_in_a_file(file, clock):
     assert file.getvalue().count("\n") == 1
 
 
+def wait_for(text, stream):
+    end = time.monotonic() + 20
+    while text not in stream.getvalue():
+        assert time.monotonic() < end, stream.getvalue()
+        time.sleep(0.01)
+
+
+def test_what_takes_long_before_the_first_draw_is_said(clock, monkeypatch):
+    monkeypatch.setattr(progress, "_TICK", 0.01)
+    terminal = replaced(monkeypatch, Terminal())
+    with progress.ProgressBar(1000).step("compiling the model"):
+        clock.now += 65
+        wait_for("1:05", terminal)
+    assert terminal.lines() == ["|" + "-" * 40 + "| compiling the model, 1:05"]
+    file = replaced(monkeypatch, io.StringIO())
+    with progress.ProgressBar(1000).step("compiling the model"):
+        clock.now += 9
+        time.sleep(0.1)
+        assert not file.getvalue()
+        clock.now += 2
+        wait_for("\n", file)
+        monkeypatch.setattr(build, "_running", ["islands"])
+        clock.now += 60
+        wait_for("islands", file)
+    first, second = file.getvalue().splitlines()
+    assert first == "Sampling: compiling the model, 0:11"
+    assert second == "Sampling: building the C++ routines (islands), 1:11"
+    with progress.ProgressBar(1000, shown=False).step("compiling"):
+        clock.now += 60
+        time.sleep(0.1)
+    assert len(file.getvalue().splitlines()) == 2
+
+
 def test_time_is_told_as_clocks_do():
     assert [progress._duration(s) for s in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]
 
@@ -141,7 +177,9 @@ NOTEBOOK = """
 from jupyter_client.manager import start_new_kernel
 
 CODE = '''
+import time
 import numpy as np
+from pymc3_tf.sampling import progress
 from pymc3_tf.sampling.chains import Progress
 from pymc3_tf.sampling.progress import ProgressBar
 
@@ -151,6 +189,9 @@ for bar in bars:
 bars[0](Progress(np.array([50, 50]), 50, np.array([1, 0])))
 bars[1].stop()
 bars[2].remove()
+progress._TICK = 0.01
+with ProgressBar(100).step("compiling the model"):
+    time.sleep(1.5)
 '''
 kernel, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
 shown = {}
@@ -169,7 +210,8 @@ finally:
     client.stop_channels()
     kernel.shutdown_kernel(now=True)
 assert reply["content"]["status"] == "ok", reply
-done, stopped, removed = shown.values()
+done, stopped, removed, compiling = shown.values()
+assert "compiling the model, 0:01" in compiling, compiling
 assert "100 of 100 draws" in done and "1 divergence" in done and "interrupted'" not in done
 assert "40 of 100 draws" in stopped and "interrupted" in stopped, stopped
 assert removed == "", removed
