@@ -3,8 +3,7 @@
     python tests/benchmarks/adaptation.py [--models ...] [--methods ...] [--nutpie-python PATH]
 
 prints a table, and writes ``adaptation.json``. What is counted does not depend on the machine, nor
-on what else it does. nutpie needs an environment that has it, with NumPyro, whose models it takes:
-``--nutpie-python`` is its Python.
+on what else it does. nutpie and NumPyro need an environment of their own, whose Python is ``--nutpie-python``.
 """
 
 import quiet  # noqa: F401  # isort: skip
@@ -34,6 +33,7 @@ METHODS = {
     "diag": ("adapt_diag, tune=1000", {"init": "jitter+adapt_diag"}),
     "full": ("adapt_full, tune=1000", {"init": "jitter+adapt_full"}),
     "nutpie": ("nutpie, tune=400", None),
+    "numpyro": ("NumPyro, tune=1000", None),
 }
 DRAWS, CHAINS = 1000, 4
 
@@ -99,9 +99,9 @@ def main():
         "--output", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of the JSON"
     )
     arguments = parser.parse_args()
-    if "nutpie" in arguments.methods and not arguments.nutpie_python:
-        arguments.methods.remove("nutpie")
-        progress("nutpie is left out: --nutpie-python is a Python that has it")
+    if not arguments.nutpie_python:
+        arguments.methods = [name for name in arguments.methods if METHODS[name][1] is not None]
+        progress("nutpie and NumPyro are left out: --nutpie-python is a Python that has them")
 
     path = arguments.output / "adaptation.json"
     # Models and methods that are not measured now stay as they were.
@@ -121,12 +121,12 @@ def main():
 def runs_of(model, method, arguments):
     """Return what is measured, by seed."""
     seeds = range(1, arguments.seeds + 1)
-    if method != "nutpie":
+    if METHODS[method][1] is not None:
         ours = Ours(model, METHODS[method][1])
         return [measured(ours.sample(seed)) for seed in seeds]
     with tempfile.TemporaryDirectory() as folder:
         script = HERE / "adaptation_nutpie.py"
-        worker = Worker(arguments.nutpie_python, script, Path(folder), "nutpie")
+        worker = Worker(arguments.nutpie_python, script, Path(folder), method)
         try:
             worker.wait_until_ready()
             worker.prepare(model, draws=DRAWS, chains=CHAINS)
