@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host.islands import Island
-from pymc3_tf.nuts import density, inlining, trees
+from pymc3_tf.nuts import density, momenta, trees
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -93,35 +93,6 @@ class Control(NamedTuple):
     depth: int
 
 
-class _Momentum:
-    """Momenta for a metric that is given by a factor of the covariance of the positions.
-
-    TensorFlow Probability's own distributions do the same; without their constants the energy is
-    the one that PyMC3 and Stan report, and without their layers a program compiles faster.
-    """
-
-    dtype = [tf.float64]
-
-    def __init__(self, factor: tf.Tensor, batch: Sequence[int], dense: bool) -> None:
-        self.factor = factor
-        self.shape = [*batch, factor.shape[-1]]
-        self.dense = dense
-
-    def sample(self, seed: tf.Tensor) -> List[tf.Tensor]:
-        white = tf.random.stateless_normal(self.shape, seed, dtype=tf.float64)
-        if not self.dense:
-            return [white / self.factor]
-        return [tf.linalg.triangular_solve(self.factor, white[..., None], adjoint=True)[..., 0]]
-
-    def log_prob(self, momentum: Any) -> tf.Tensor:
-        (momentum,) = tf.nest.flatten(momentum)
-        if self.dense:
-            white = tf.linalg.matvec(self.factor, momentum, transpose_a=True)
-        else:
-            white = self.factor * momentum
-        return -0.5 * tf.reduce_sum(tf.square(white), axis=-1)
-
-
 class Block(NamedTuple):
     """What one call returns: draws, and the state after the last of them.
 
@@ -156,8 +127,8 @@ class CompiledSampler:
         Where an op has no form for a batch, such as a loop, chains are evaluated one by one.
     max_treedepth : int
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
-    dense : bool
-        The metric is a dense matrix, not a diagonal one.
+    metric : {"diagonal", "low_rank", "dense"}
+        The form of the metric.
     jit_compile : bool
         Compile with XLA.
 
@@ -175,24 +146,24 @@ class CompiledSampler:
         *,
         chains: int = 0,
         max_treedepth: int = 10,
-        dense: bool = False,
+        metric: str = "diagonal",
         jit_compile: bool = True,
     ) -> None:
         self.size = size
         self.batch = [chains] if chains else []
-        self.dense = dense
+        self.metric = metric
         self.max_treedepth = max_treedepth
         self.rows = _BUFFER_NUMBERS // (max(chains, 1) * (2 * size + len(COLUMNS)))
         self.rows = int(np.clip(self.rows, 8, _BUFFER_DRAWS))
         vector = tf.TensorSpec([*self.batch, size], tf.float64)
         scalar = tf.TensorSpec(self.batch, tf.float64)
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
-        factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
+        factor = tf.TensorSpec([*self.batch, *momenta.factor_shape(metric, size)], tf.float64)
         function = tf.function(
             functools.partial(density.value_and_gradient, logp, bool(chains)), autograph=False
         ).get_concrete_function(vector, *data)
-        self._density = function, inlining.inlined(function)
-        self._value_and_gradient, _ = inlining.builder(*self._density)
+        self._density = function, density.inlined(function)
+        self._value_and_gradient, _ = density.builder(*self._density)
         # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
         # index, and take no time to compile.
         self._evaluate = tf.function(
@@ -219,7 +190,7 @@ class CompiledSampler:
         self._in_draws = self._value_and_gradient
         self.islands: List[Island] = []
         if self._jit_compile:
-            self._in_draws, self.islands = inlining.builder(
+            self._in_draws, self.islands = density.builder(
                 *self._density, host=True, whole=self._whole
             )
         self._draw = tf.function(
@@ -302,8 +273,8 @@ class CompiledSampler:
         Parameters
         ----------
         state : State
-        factor : array of float64, shape (n,) or, if dense, (n, n)
-            Standard deviations of the positions, or the Cholesky factor of their covariance.
+        factor : array of float64
+            The metric, in one of the forms of ``momenta``.
         target_accept : float
         seed : array of int32, shape (2,)
         control : Control
@@ -368,7 +339,7 @@ class CompiledSampler:
             log_shrinkage_target=[log_shrinkage_target],
             # Only here: kernels that wrap the sampler make it again without its momenta.
             inner_results=results.inner_results._replace(
-                momentum_distribution=_Momentum(factor, self.batch, self.dense)
+                momentum_distribution=momenta.METRICS[self.metric](factor)
             ),
         )
         kernel = self._kernel(self._log_density(data), *arguments)

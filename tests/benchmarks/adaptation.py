@@ -3,7 +3,8 @@
     python tests/benchmarks/adaptation.py [--models ...] [--methods ...] [--nutpie-python PATH]
 
 prints a table, and writes ``adaptation.json``. What is counted does not depend on the machine, nor
-on what else it does. nutpie and NumPyro need an environment of their own, whose Python is ``--nutpie-python``.
+on what else it does. nutpie and NumPyro need an environment of their own, whose Python is
+``--nutpie-python``.
 """
 
 import quiet  # noqa: F401  # isort: skip
