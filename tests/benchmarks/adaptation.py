@@ -2,9 +2,9 @@
 
     python tests/benchmarks/adaptation.py [--models ...] [--methods ...] [--nutpie-python PATH]
 
-prints a table, and writes ``adaptation.json``. What is counted does not depend on the machine, nor
-on what else it does. nutpie and NumPyro need an environment of their own, whose Python is
-``--nutpie-python``.
+prints a table, and writes ``adaptation.json`` and its chart. What is counted does not depend on the
+machine, nor on what else it does. nutpie and NumPyro need an environment of their own, whose Python
+is ``--nutpie-python``.
 """
 
 import quiet  # noqa: F401  # isort: skip
@@ -17,12 +17,13 @@ import os
 import tempfile
 from pathlib import Path
 
+import adaptation_chart
 import arviz as az
 import numpy as np
 import pymc3 as pm
 from pymc3.util import get_untransformed_name, is_transformed_name
 from report import as_json, print_table, progress, versions
-from sampling_models import MODELS
+from sampling_models import LARGE_MODELS, MODELS
 from sampling_worker import Worker
 
 HERE = Path(__file__).resolve().parent
@@ -33,10 +34,16 @@ METHODS = {
     "grad": ("adapt_diag_grad, tune=1000", {}),
     "diag": ("adapt_diag, tune=1000", {"init": "jitter+adapt_diag"}),
     "full": ("adapt_full, tune=1000", {"init": "jitter+adapt_full"}),
+    "lowrank": (
+        "adapt_lowrank, tune='auto'",
+        {"init": "jitter+adapt_lowrank", "tune": "auto"},
+    ),
     "nutpie": ("nutpie, tune=400", None),
+    "nutpie_lowrank": ("nutpie, low rank, tune=400", None),
     "numpyro": ("NumPyro, tune=1000", None),
 }
 DRAWS, CHAINS = 1000, 4
+EVERY = {**MODELS, **LARGE_MODELS}
 
 
 class Ours:
@@ -45,7 +52,7 @@ class Ours:
     def __init__(self, model, settings):
         self.settings = settings
         with pm.Model() as self.model:
-            MODELS[model]().plain()
+            EVERY[model]().plain()
         names = [v.name for v in self.model.vars]
         self.names = [get_untransformed_name(n) if is_transformed_name(n) else n for n in names]
 
@@ -87,7 +94,7 @@ def measured(found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=EVERY, default=list(EVERY))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5, help="how many; default: 5")
     parser.add_argument(
@@ -116,6 +123,7 @@ def main():
             runs = runs_of(model, method, arguments)
             results["models"].setdefault(model, {})[method] = runs
             path.write_text(as_json(results) + "\n", encoding="utf-8")
+    adaptation_chart.draw(results, arguments.output / "adaptation.png")
     print_tables(results["models"])
 
 

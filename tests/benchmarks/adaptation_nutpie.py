@@ -12,6 +12,8 @@ from numpyro.util import fori_collect
 class Nutpie:
     """nutpie with its defaults, through a Python function."""
 
+    more = {}
+
     def __init__(self, model, draws, chains):
         declared = sampling_numpyro.MODELS[model]()
         start = infer.util.initialize_model(jax.random.PRNGKey(0), declared)
@@ -31,6 +33,7 @@ class Nutpie:
             ["x"],
         )
         self.settings = {"draws": draws, "chains": chains, "cores": 2, "progress_bar": False}
+        self.settings.update(self.more)
 
     def sample(self, seed):
         """Return the draws, and the leapfrog steps of the warmup and of the draws."""
@@ -40,6 +43,12 @@ class Nutpie:
             for name, group in (("warmup", "warmup_sample_stats"), ("draws", "sample_stats"))
         }
         return {"x": trace["posterior"]["x"].values, **steps}, None
+
+
+class LowRankNutpie(Nutpie):
+    """nutpie with its low rank mass matrix."""
+
+    more = {"low_rank_modified_mass_matrix": True}
 
 
 class NumPyro:
@@ -73,7 +82,7 @@ class NumPyro:
         return {"x": x[:, tune:], "warmup": steps[:, :tune], "draws": steps[:, tune:]}, None
 
 
-METHODS = {"nutpie": Nutpie, "numpyro": NumPyro}
+METHODS = {"nutpie": Nutpie, "nutpie_lowrank": LowRankNutpie, "numpyro": NumPyro}
 
 if __name__ == "__main__":
     from sampling_worker import serve
