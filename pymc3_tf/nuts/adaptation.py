@@ -18,9 +18,9 @@ class Plan(NamedTuple):
     ----------
     length : int
         Number of draws; zero at the end of the warmup.
-    factor : array, shape (chains, n) or (chains, n, n)
-        The metric: standard deviations of the positions, or the lower Cholesky factor of their
-        covariance.
+    factor : array, shape (chains, n), (chains, n, 1 + rank) or (chains, n, n)
+        The metric: standard deviations of the positions, these with directions as of
+        ``low_rank.pack``, or the lower Cholesky factor of the covariance.
     averaging : array, shape (chains, 4), optional
         The memory of the dual averaging to start from, as ``averaging_from`` or ``fixed`` return
         it. None: it goes on.
@@ -196,14 +196,17 @@ class GradientAdaptation:
     def _plan(self) -> Plan:
         left = self._tune - self._made
         if not left:
-            return Plan(0, self._factor, fixed(np.exp(self._log_step)))
+            return Plan(0, self._metric(), fixed(np.exp(self._log_step)))
         if self._searching:
             return self._block(1, 1)
         depth = next((depth for until, depth in _DEPTHS if self._made < until), None)
         return self._block(self._length(), depth)
 
     def _block(self, length: int, depth: Optional[int]) -> Plan:
-        return Plan(length, self._factor, fixed(np.exp(self._log_step)), depth=depth)
+        return Plan(length, self._metric(), fixed(np.exp(self._log_step)), depth=depth)
+
+    def _metric(self) -> np.ndarray:
+        return self._factor
 
     def _length(self) -> int:
         """Return the length of the next block: a part of what there is, or what remains."""
@@ -225,12 +228,11 @@ class GradientAdaptation:
             self._begin_search(lost)
         change = self._correction(mean, len(acceptance))
         self._log_step = self._log_step + change
-        if self._made >= _ALONE:
+        if self._together:
             own = self._outsiders(mean)
             self._log_step = np.where(own, self._log_step, np.median(self._log_step))
-        before = self._factor
-        self._learn_metric()
-        if self._stops_early and self._has_settled(change, before):
+        moved = self._learn_metric()
+        if self._stops_early and self._has_settled(change, moved):
             self._end_begins = self._made
             self._tune = min(self._tune, self._made + self._length_of_end())
 
@@ -273,24 +275,30 @@ class GradientAdaptation:
         numbers, estimates = zip(*self._settled)
         self._log_step = np.average(estimates, axis=0, weights=numbers)
 
-    def _learn_metric(self) -> None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            variances = self._window("positions").var(axis=0), self._window("gradients").var(axis=0)
-            log_factor = (np.log(variances[0]) - np.log(variances[1])) / 4
-        before = np.log(self._factor)
-        log_factor = np.where(np.isfinite(log_factor), log_factor, before)
-        if self._made >= _ALONE:
-            log_factor = np.broadcast_to(np.median(log_factor, axis=0), before.shape)
+    def _learn_metric(self) -> float:
+        """Learn the metric, scale the step size with it, and return by how much it has changed."""
+        log_ratio = np.log(self._factor) - self._log_deviations()
         # The energy error of a normal goes with the square of the step size over its deviation,
         # and the squares of these errors add up.
-        self._log_step = self._log_step + _log_mean_exp(4 * (before - log_factor)) / 4
-        self._factor = np.exp(log_factor)
+        self._log_step = self._log_step + _log_mean_exp(4 * log_ratio) / 4
+        self._factor = np.exp(np.log(self._factor) - log_ratio)
+        return float(np.sqrt(np.mean(log_ratio**2)))
 
-    def _has_settled(self, change: np.ndarray, before: np.ndarray) -> bool:
-        chains = len(before)
-        if self._made < _LEAST or self._made * chains < _LEAST_IN_ALL:
+    def _log_deviations(self) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            variances = self._window("positions").var(axis=0), self._window("gradients").var(axis=0)
+            logs = (np.log(variances[0]) - np.log(variances[1])) / 4
+        logs = np.where(np.isfinite(logs), logs, np.log(self._factor))
+        return np.broadcast_to(np.median(logs, axis=0), logs.shape) if self._together else logs
+
+    @property
+    def _together(self) -> bool:
+        """Whether chains share what they learn."""
+        return self._made >= _ALONE
+
+    def _has_settled(self, change: np.ndarray, moved: float) -> bool:
+        if self._made < _LEAST or self._made * len(change) < _LEAST_IN_ALL:
             return False
-        moved = np.sqrt(np.mean(np.log(self._factor / before) ** 2))
         if moved > _CHANGE or abs(change.mean()) > _STEP_CHANGE:
             return False
         values = np.concatenate([self._window("positions"), self._window("lp")[..., None]], axis=-1)

@@ -1,10 +1,18 @@
-"""A log density and its gradient, as ops of the program that XLA compiles."""
+"""A log density and its gradient as ops of the graph around them, as XLA compiles them best."""
 
 from __future__ import annotations
 
-from typing import Any, Callable
+import functools
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
+
+from pymc3_tf.host import islands
+from pymc3_tf.nuts import factorizations
+from pymc3_tf.private_tensorflow import optimize
+from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
+from pymc3_tf.programs.xla import compiled_by_xla
 
 
 def value_and_gradient(
@@ -35,3 +43,121 @@ def each(of_one: Callable[..., Any], positions: tf.Tensor, *data: tf.Tensor) -> 
     return tf.map_fn(
         lambda position: tuple(of_one(position, *data)), positions, fn_output_signature=signature
     )
+
+
+def inlined(function: Any) -> Any:
+    """Return the graph of a concrete function without calls.
+
+    Between the function that TensorFlow makes of the value and the one that it makes of the
+    gradient pass not only numbers but also permutations and the like, which XLA wants to know. Not
+    seeing where they come from, it takes all that goes into the call for constants, and compiles
+    the program again whenever the metric or the data change.
+    """
+    graph_def = function.graph.as_graph_def()
+    for marked in [*graph_def.library.function, *every_node(graph_def)]:
+        # Of these marks the first two forbid inlining, and the last one breaks up loops.
+        for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
+            marked.attr.pop(mark, None)
+    inputs = [tensor.op.name for tensor in function.inputs]
+    outputs = [tensor.name for tensor in function.outputs]
+    graph_def = optimize(graph_def, [*inputs, *outputs], ["function"])
+    name_functions(graph_def)
+    define_functions(graph_def)
+    return graph_def
+
+
+def builder(
+    function: Any, inlined_def: Any, host: bool = False, whole: bool = False
+) -> Tuple[Callable[..., Any], List[islands.Island]]:
+    """Return a concrete function as one that adds its ops to the current graph, without calls.
+
+    Parameters
+    ----------
+    function : tf.types.experimental.ConcreteFunction
+    inlined_def : tf.compat.v1.GraphDef
+        What `inlined` returned for it.
+    host : bool
+        Whether only XLA will run them, which can call routines of the host.
+    whole : bool
+        Let the host do everything, if it can.
+
+    Returns
+    -------
+    callable
+    list of Island
+        What XLA cannot compile, for which the ops call the host.
+    """
+    graph_def = tf.compat.v1.GraphDef.FromString(inlined_def.SerializeToString())
+    inputs = [tensor.op.name for tensor in function.inputs]
+    outputs = [tensor.name for tensor in function.outputs]
+    formed: List[islands.Island] = []
+    # Nothing is formed of a batch: one chain that fails would end the trajectories of all.
+    if host and function.outputs[0].shape.rank == 0:
+        formed, outputs = islands.form(
+            graph_def, outputs, (lambda node: False) if whole else compiled_by_xla(graph_def)
+        )
+    functions = factorizations.substitute(graph_def, host)
+    # Placeholders are left out, since XLA cannot compile them even where they stand unused.
+    nodes = [node for node in graph_def.node if node.name not in inputs]
+    for node in nodes:
+        node.attr.pop("_class", None)  # may say to be placed beside a placeholder
+        kept = [name for name in node.input if name.lstrip("^") not in inputs or name[0] != "^"]
+        node.input[:] = kept
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+    used = {name.split(":")[0] for node in nodes for name in node.input}
+
+    def build(*tensors: tf.Tensor) -> Any:
+        assert functions is not formed  # and through this mention they live as long as `build`
+        given = zip(inputs, [*tensors, *function.captured_inputs])
+        return tf.import_graph_def(
+            graph_def,
+            # An identity brings the tensor into the current graph, from those around it.
+            input_map={name: tf.identity(tensor) for name, tensor in given if name in used},
+            return_elements=outputs,
+            name="density",
+        )
+
+    return build, formed
+
+
+def for_xla(
+    traced: Any, one: Optional[Callable[[], Any]], whole: bool
+) -> Tuple[Callable[..., Any], List[islands.Island], Any]:
+    """Return a log density and its gradient as `builder` does, for a program that XLA compiles.
+
+    Parameters
+    ----------
+    traced : tuple
+        A concrete function and what `inlined` returned for it.
+    one : callable, optional
+        For a batch of chains: returns the same of one chain.
+    whole : bool
+        Let the host do everything, if it can.
+
+    Returns
+    -------
+    callable
+    list of Island
+    tf.types.experimental.ConcreteFunction
+        What the islands are parts of.
+    """
+    function, inlined_def = traced
+    if one is None:
+        build, formed = builder(function, inlined_def, host=True, whole=whole)
+        return build, formed, function
+    if whole or not all(map(compiled_by_xla(inlined_def), inlined_def.node)):
+        # Chain by chain: where one fails, the others go on.
+        of_one, one_def = one()
+        build, formed = builder(of_one, one_def, host=True, whole=whole)
+        if formed:
+            return functools.partial(each, build), formed, of_one
+    build, formed = builder(function, inlined_def, host=True)
+    return build, formed, function
+
+
+def report(formed: List[islands.Island], function: Any, arguments: Sequence[Any]) -> None:
+    """Say in the log which islands a function has, and what they take on its arguments."""
+    names = [tensor.op.name for tensor in function.inputs]
+    values = [np.asarray(x) for x in [*arguments, *function.captured_inputs]]
+    islands.report(formed, dict(zip(names, values)))

@@ -15,8 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host.islands import Island
-from pymc3_tf.nuts import density, inlining, trees
-from pymc3_tf.nuts.momentum import Momentum
+from pymc3_tf.nuts import density, momenta, trees
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -128,8 +127,8 @@ class CompiledSampler:
         Where an op has no form for a batch, such as a loop, chains are evaluated one by one.
     max_treedepth : int
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps.
-    dense : bool
-        The metric is a dense matrix, not a diagonal one.
+    metric : {"diagonal", "low_rank", "dense"}
+        The form of the metric.
     jit_compile : bool
         Compile with XLA.
 
@@ -147,21 +146,21 @@ class CompiledSampler:
         *,
         chains: int = 0,
         max_treedepth: int = 10,
-        dense: bool = False,
+        metric: str = "diagonal",
         jit_compile: bool = True,
     ) -> None:
         self.size = size
         self.batch = [chains] if chains else []
-        self.dense = dense
+        self.metric = metric
         self.max_treedepth = max_treedepth
         self.rows = _BUFFER_NUMBERS // (max(chains, 1) * (2 * size + len(COLUMNS)))
         self.rows = int(np.clip(self.rows, 8, _BUFFER_DRAWS))
         vector = tf.TensorSpec([*self.batch, size], tf.float64)
         scalar = tf.TensorSpec(self.batch, tf.float64)
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
-        factor = tf.TensorSpec([*vector.shape, size], tf.float64) if dense else vector
+        factor = tf.TensorSpec([*self.batch, *momenta.factor_shape(metric, size)], tf.float64)
         self._density = self._traced(logp, self.batch, data)
-        self._value_and_gradient, _ = inlining.builder(*self._density)
+        self._value_and_gradient, _ = density.builder(*self._density)
         # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
         # index, and take no time to compile.
         self._evaluate = tf.function(
@@ -190,13 +189,13 @@ class CompiledSampler:
         function = tf.function(
             functools.partial(density.value_and_gradient, logp, bool(batch)), autograph=False
         ).get_concrete_function(tf.TensorSpec([*batch, self.size], tf.float64), *data)
-        return function, inlining.inlined(function)
+        return function, density.inlined(function)
 
     def _trace(self, whole: bool = False) -> None:
         self._in_draws = self._value_and_gradient
         self.islands: List[Island] = []
         if self._jit_compile:
-            self._in_draws, self.islands, self._divided = inlining.for_xla(
+            self._in_draws, self.islands, self._divided = density.for_xla(
                 self._density, self._one if self.batch else None, whole
             )
         self._draw = tf.function(
@@ -232,7 +231,7 @@ class CompiledSampler:
                     raise
                 self._draw(*arguments)
             if self.islands:
-                inlining.report(self.islands, self._divided, [position, *data])
+                density.report(self.islands, self._divided, [position, *data])
             self._is_ready = True
 
     def evaluate(self, position: np.ndarray, data: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray]:
@@ -310,8 +309,8 @@ class CompiledSampler:
         Parameters
         ----------
         state : State
-        factor : array of float64, shape (n,) or, if dense, (n, n)
-            Standard deviations of the positions, or the Cholesky factor of their covariance.
+        factor : array of float64
+            The metric, in one of the forms of ``momenta``.
         target_accept : float
         seed : array of int32, shape (2,)
         control : Control
@@ -376,7 +375,7 @@ class CompiledSampler:
             log_shrinkage_target=[log_shrinkage_target],
             # Only here: kernels that wrap the sampler make it again without its momenta.
             inner_results=results.inner_results._replace(
-                momentum_distribution=Momentum(factor, self.batch, self.dense)
+                momentum_distribution=momenta.METRICS[self.metric](factor)
             ),
         )
         kernel = self._kernel(self._log_density(data), *arguments)

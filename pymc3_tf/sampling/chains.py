@@ -19,15 +19,22 @@ import tensorflow as tf
 
 from pymc3_tf.exceptions import StartError
 from pymc3_tf.nuts.adaptation import Adaptation, GradientAdaptation, averaging_from
+from pymc3_tf.nuts.low_rank import LowRankAdaptation
 from pymc3_tf.nuts.runners import TURN, Group, Runner
 from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, State
 from pymc3_tf.nuts.stan import WindowedAdaptation
 from pymc3_tf.runtime import interruptible
 from pymc3_tf.runtime.forks import available_cores
 
-# How a warmup can learn.
-POOLED = "adapt_diag_grad"
-INITS = (POOLED, "adapt_diag", "adapt_full")
+# How a warmup can learn, and the form of the metric.
+INITS = {
+    "adapt_diag_grad": "diagonal",
+    "adapt_lowrank": "low_rank",
+    "adapt_diag": "diagonal",
+    "adapt_full": "dense",
+}
+# In these, all chains learn together.
+POOLED = {"adapt_diag_grad": GradientAdaptation, "adapt_lowrank": LowRankAdaptation}
 
 # What a warmup of tune="auto" takes at most.
 LONGEST_WARMUP = 1000
@@ -99,8 +106,8 @@ class ChainsResult:
         The draws of the warmup, if they were asked for.
     chains : array of int
         The chains that are in it: all of them, unless sampling was interrupted.
-    factor : array, shape (chains, n) or (chains, n, n)
-        The metric, standard deviations or a Cholesky factor.
+    factor : array
+        The metric of each chain, in the form that ``Plan`` has.
     tune : int
         How many draws the warmup of a chain took.
     interrupted : bool
@@ -139,7 +146,7 @@ def run_chains(
     draws: int = 1000,
     tune: Union[int, str] = 1000,
     *,
-    init: str = POOLED,
+    init: str = "adapt_diag_grad",
     data: Sequence[np.ndarray] = (),
     target_accept: float = 0.8,
     random_seed: Union[None, int, Sequence[int]] = None,
@@ -158,9 +165,9 @@ def run_chains(
         Draws of each chain after the warmup.
     tune : int or "auto"
         Draws of each chain in the warmup; "auto" ends it when the adaptation has settled.
-    init : {"adapt_diag_grad", "adapt_diag", "adapt_full"}
-        How the warmup learns. The first learns from all chains together, the others from each
-        alone; the last one needs a sampler that is dense, the others one that is not.
+    init : {"adapt_diag_grad", "adapt_lowrank", "adapt_diag", "adapt_full"}
+        How the warmup learns. The first two learn from all chains together, the others from each
+        alone. The sampler has to be made for the form of the metric.
     data : sequence of array
         What the log density takes besides the position; of the shapes the sampler was made for.
     target_accept : float
@@ -248,17 +255,17 @@ def _groups(
     """Let runners learn together, or each on its own."""
     automatic = tune == "auto"
     length = LONGEST_WARMUP if automatic else int(tune)
-    together = init == POOLED
+    together = init in POOLED
     groups = []
     for members in [runners] if together else [[runner] for runner in runners]:
         gradients = np.concatenate([np.atleast_2d(r.state.gradient) for r in members])
         adaptation: Adaptation
         if together:
-            adaptation = GradientAdaptation(
+            adaptation = POOLED[init](
                 gradients, length, target_accept=target_accept, stops_early=automatic
             )
         else:
-            adaptation = WindowedAdaptation(gradients, length, dense=init == "adapt_full")
+            adaptation = WindowedAdaptation(gradients, length, dense=INITS[init] == "dense")
         groups.append(Group(members, adaptation, length, draws))
     return groups
 
@@ -272,8 +279,8 @@ def _require_fitting(
             f"starts: shape {starts.shape} does not fit. Give one row for each of "
             f"{chains or 'at least one'} chains, with {sampler.size} elements."
         )
-    if init not in INITS or sampler.dense != (init == "adapt_full"):
-        fitting = [name for name in INITS if sampler.dense == (name == "adapt_full")]
+    if INITS.get(init) != sampler.metric:
+        fitting = [name for name, metric in INITS.items() if metric == sampler.metric]
         raise ValueError(
             f"init is {init!r}. For this sampler, give {' or '.join(map(repr, fitting))}."
         )

@@ -105,7 +105,7 @@ def sample(
     tune : int or "auto"
         Draws of each chain in the warmup. With "auto", the warmup ends as soon as the mass matrix
         and the step size have settled and the chains agree: often after 100 draws, after 1,000 at
-        the latest. Only for the default ``init``, or that without jitter.
+        the latest. Not for ``"adapt_diag"`` and ``"adapt_full"``.
     chains : int
         Number of chains.
     cores : int, optional
@@ -117,9 +117,11 @@ def sample(
         A draw takes less than ``2 ** max_treedepth`` leapfrog steps. At most 20.
     init : str
         How the mass matrix is learnt in the warmup. ``"adapt_diag_grad"``: a diagonal one, from the
-        draws and gradients of all chains together. ``"adapt_diag"``: a diagonal one, from the draws
-        of each chain alone, as in Stan. ``"adapt_full"``: a dense one, likewise. With ``"jitter+"``
-        in front, chains start within one unit of the test point in each unconstrained direction.
+        draws and gradients of all chains together. ``"adapt_lowrank"``: likewise, and up to 32
+        directions along which parameters are correlated, for hundreds of parameters.
+        ``"adapt_diag"``: a diagonal one, from the draws of each chain alone, as in Stan.
+        ``"adapt_full"``: a dense one, likewise. With ``"jitter+"`` in front, chains start within
+        one unit of the test point in each unconstrained direction.
     start : dict or sequence of dict, optional
         Where to start, by variable name; one for all chains, or one for each. Chains start there
         without jitter. What it lacks is taken from the model's test point.
@@ -212,13 +214,13 @@ def sample(
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method)
     batch = chains if chain_method == "vectorized" else 0
     seeds = nuts_chains.chain_seeds(random_seed, chains)
+    learning = init.split("+")[-1]
+    metric = nuts_chains.INITS[learning]
     longest = nuts_chains.LONGEST_WARMUP if tune == "auto" else int(tune)
     progress = ProgressBar(chains * (draws + longest), shown=progressbar)
     try:
         with progress.step("translating the model to TensorFlow"):
-            unconstrained, program = _compiled(
-                model, batch, max_treedepth, init.endswith("full"), jit_compile
-            )
+            unconstrained, program = _compiled(model, batch, max_treedepth, metric, jit_compile)
         begin = time.perf_counter()
         with progress.step("computing the model where chains start"):
             starts = chain_starts(
@@ -232,7 +234,7 @@ def sample(
             starts,
             draws,
             tune,
-            init=init.split("+")[-1],
+            init=learning,
             data=unconstrained.data,
             target_accept=target_accept,
             random_seed=random_seed,
@@ -325,7 +327,7 @@ def _check(
             f"init is {init!r}. Give one of {', '.join(map(repr, _INITS))}, or use pm.sample, "
             "which has others."
         )
-    if automatic and not init.endswith(nuts_chains.POOLED):
+    if automatic and init.split("+")[-1] not in nuts_chains.POOLED:
         raise ValueError(
             f"tune is 'auto', which init={init!r} does not know. Give a number of draws, or leave "
             "out init."
@@ -351,7 +353,7 @@ class _Compiled(Dict[Any, Any]):
 
 
 def _compiled(
-    model: pm.Model, batch: int, max_treedepth: int, dense: bool, jit_compile: bool
+    model: pm.Model, batch: int, max_treedepth: int, metric: str, jit_compile: bool
 ) -> Tuple[UnconstrainedModel, nuts.CompiledSampler]:
     """Return the functions of a model and its sampler: those of last time, if nothing changed."""
     known = model.__dict__.setdefault("_pymc3_tf_compiled", _Compiled())
@@ -363,7 +365,7 @@ def _compiled(
         )
     unconstrained, programs = known["model"], known["programs"]
     specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in unconstrained.data)
-    key = batch, max_treedepth, dense, jit_compile, specs
+    key = batch, max_treedepth, metric, jit_compile, specs
     if key not in programs:
         programs[key] = nuts.CompiledSampler(
             unconstrained.log_density,
@@ -371,7 +373,7 @@ def _compiled(
             specs,
             chains=batch,
             max_treedepth=max_treedepth,
-            dense=dense,
+            metric=metric,
             jit_compile=jit_compile,
         )
     return unconstrained, programs[key]

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/adaptation.py [--models ...] [--methods ...] [--nutpie-python PATH]
 
-prints a table, and writes ``adaptation.json``. What is counted does not depend on the machine, nor
-on what else it does. nutpie needs an environment that has it, with NumPyro, whose models it takes:
-``--nutpie-python`` is its Python.
+prints a table, and writes ``adaptation.json`` and its chart. What is counted does not depend on the
+machine, nor on what else it does. nutpie and NumPyro need an environment of their own, whose Python
+is ``--nutpie-python``.
 """
 
 import quiet  # noqa: F401  # isort: skip
@@ -17,12 +17,13 @@ import os
 import tempfile
 from pathlib import Path
 
+import adaptation_chart
 import arviz as az
 import numpy as np
 import pymc3 as pm
 from pymc3.util import get_untransformed_name, is_transformed_name
 from report import as_json, print_table, progress, versions
-from sampling_models import MODELS
+from sampling_models import LARGE_MODELS, MODELS
 from sampling_worker import Worker
 
 HERE = Path(__file__).resolve().parent
@@ -33,9 +34,16 @@ METHODS = {
     "grad": ("adapt_diag_grad, tune=1000", {}),
     "diag": ("adapt_diag, tune=1000", {"init": "jitter+adapt_diag"}),
     "full": ("adapt_full, tune=1000", {"init": "jitter+adapt_full"}),
+    "lowrank": (
+        "adapt_lowrank, tune='auto'",
+        {"init": "jitter+adapt_lowrank", "tune": "auto"},
+    ),
     "nutpie": ("nutpie, tune=400", None),
+    "nutpie_lowrank": ("nutpie, low rank, tune=400", None),
+    "numpyro": ("NumPyro, tune=1000", None),
 }
 DRAWS, CHAINS = 1000, 4
+EVERY = {**MODELS, **LARGE_MODELS}
 
 
 class Ours:
@@ -44,7 +52,7 @@ class Ours:
     def __init__(self, model, settings):
         self.settings = settings
         with pm.Model() as self.model:
-            MODELS[model]().plain()
+            EVERY[model]().plain()
         names = [v.name for v in self.model.vars]
         self.names = [get_untransformed_name(n) if is_transformed_name(n) else n for n in names]
 
@@ -86,7 +94,7 @@ def measured(found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=EVERY, default=list(EVERY))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5, help="how many; default: 5")
     parser.add_argument(
@@ -99,9 +107,9 @@ def main():
         "--output", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of the JSON"
     )
     arguments = parser.parse_args()
-    if "nutpie" in arguments.methods and not arguments.nutpie_python:
-        arguments.methods.remove("nutpie")
-        progress("nutpie is left out: --nutpie-python is a Python that has it")
+    if not arguments.nutpie_python:
+        arguments.methods = [name for name in arguments.methods if METHODS[name][1] is not None]
+        progress("nutpie and NumPyro are left out: --nutpie-python is a Python that has them")
 
     path = arguments.output / "adaptation.json"
     # Models and methods that are not measured now stay as they were.
@@ -115,18 +123,19 @@ def main():
             runs = runs_of(model, method, arguments)
             results["models"].setdefault(model, {})[method] = runs
             path.write_text(as_json(results) + "\n", encoding="utf-8")
+    adaptation_chart.draw(results, arguments.output / "adaptation.png")
     print_tables(results["models"])
 
 
 def runs_of(model, method, arguments):
     """Return what is measured, by seed."""
     seeds = range(1, arguments.seeds + 1)
-    if method != "nutpie":
+    if METHODS[method][1] is not None:
         ours = Ours(model, METHODS[method][1])
         return [measured(ours.sample(seed)) for seed in seeds]
     with tempfile.TemporaryDirectory() as folder:
         script = HERE / "adaptation_nutpie.py"
-        worker = Worker(arguments.nutpie_python, script, Path(folder), "nutpie")
+        worker = Worker(arguments.nutpie_python, script, Path(folder), method)
         try:
             worker.wait_until_ready()
             worker.prepare(model, draws=DRAWS, chains=CHAINS)

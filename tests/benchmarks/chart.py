@@ -1,4 +1,4 @@
-"""The bar chart of the line benchmark."""
+"""The bar chart of the line benchmark, and charts of dots."""
 
 import math
 
@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
 
 BASE = "density"
 BASE_COLOR, OUR_COLOR, OTHER_COLOR = "#d9622b", "#f2a65a", "#8d99ae"
@@ -85,6 +86,67 @@ def decades(axis, lowest, highest):
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.spines["bottom"].set_color(GRID)
     axis.tick_params(length=0, colors=INK)
+
+
+def dots(rows, styles, labels, title, path, *, width=9, columns=3):
+    """Save one panel with a dot for each method and model on a log scale, the largest on top.
+
+    Parameters
+    ----------
+    rows : dict of str to dict
+        For each model, the numbers by method.
+    styles : dict of str to tuple
+        Marker, colour, and whether it is filled, by method.
+    labels : dict of str to str
+        The names of the methods.
+    title : str
+    path : path
+        Of the PNG.
+    width : float
+        In inches.
+    columns : int
+        Of the legend.
+    """
+    rows = {model: {k: row[k] for k in styles if k in row} for model, row in rows.items()}
+    models = sorted(rows, key=lambda model: max(rows[model].values()))
+    used = [name for name in styles if any(name in row for row in rows.values())]
+    legend = math.ceil(len(used) / columns)
+    figure, axis = plt.subplots(figsize=(width, 1.1 + 0.5 * len(models) + 0.27 * legend))
+    for y, model in enumerate(models):
+        ends = min(rows[model].values()), max(rows[model].values())
+        axis.plot(ends, (y, y), color=GRID, linewidth=1.5, zorder=1)
+        for name, number in rows[model].items():
+            front = 3 if styles[name][1] == BASE_COLOR else 2
+            axis.plot(number, y, linestyle="none", zorder=front, **_dot(*styles[name]))
+    axis.set_xscale("log")
+    every = [number for row in rows.values() for number in row.values()]
+    decades(axis, min(every), 1.2 * max(every))
+    axis.set_yticks(range(len(models)))
+    axis.set_yticklabels(models, fontsize=11)
+    axis.tick_params(axis="x", labelsize=10)
+    axis.set_title(title, loc="left", fontsize=13, color=INK, pad=12)
+    figure.legend(
+        [Line2D([], [], linestyle="none", **_dot(*styles[name])) for name in used],
+        [labels[name] for name in used],
+        loc="lower center",
+        ncol=columns,
+        frameon=False,
+        fontsize=9.5,
+        labelcolor=INK,
+    )
+    figure.tight_layout(rect=(0, 0.27 * legend / figure.get_figheight(), 1, 1))
+    figure.savefig(path, dpi=140)
+    plt.close(figure)
+
+
+def _dot(marker, color, filled):
+    return {
+        "marker": marker,
+        "markersize": 9,
+        "markeredgecolor": color,
+        "markeredgewidth": 1.8,
+        "markerfacecolor": color if filled else "white",
+    }
 
 
 def _color(name):

@@ -37,6 +37,14 @@ def logistic(n=10_000, size=25):
     return x, (rng.uniform(size=n) < 1 / (1 + np.exp(-x @ coefficients))).astype(float)
 
 
+def factors(n=1000, size=250, common=5):
+    """Return predictors that share a few factors, shape (n, size), and outcomes."""
+    rng = np.random.RandomState(42)
+    shared = rng.normal(size=(n, common)) @ rng.normal(size=(common, size))
+    x = shared + rng.normal(size=(n, size))
+    return x, x @ rng.normal(scale=0.3, size=size) + rng.normal(size=n)
+
+
 def counts(n=100):
     """Return times and counts whose rate varies smoothly in time."""
     times = np.linspace(0, 10, n)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import chart
 import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
 
 COLUMNS = 4
 # Marker, colour, whether it is filled. One batch is left out of the overview: threads are faster.
@@ -43,49 +42,9 @@ def overview(results, path):
         model: {name: table[name]["ess_per_second"] for name in DOTS if name in table}
         for model, table in results["models"].items()
     }
-    models = sorted(speeds, key=lambda model: max(speeds[model].values()))
-    figure, axis = plt.subplots(figsize=(9, 1.9 + 0.5 * len(models)))
-    for row, model in enumerate(models):
-        ends = min(speeds[model].values()), max(speeds[model].values())
-        axis.plot(ends, (row, row), color=chart.GRID, linewidth=1.5, zorder=1)
-        for name, speed in speeds[model].items():
-            front = 3 if name.startswith("xla") else 2
-            axis.plot(speed, row, linestyle="none", zorder=front, **_dot(name))
-    axis.set_xscale("log")
-    every = [speed for table in speeds.values() for speed in table.values()]
-    chart.decades(axis, min(every), 1.2 * max(every))
-    axis.set_yticks(range(len(models)))
-    axis.set_yticklabels([labels["models"][model] for model in models], fontsize=11)
-    used = [name for name in DOTS if any(name in table for table in speeds.values())]
-    handles = [Line2D([], [], linestyle="none", **_dot(name)) for name in used]
-    texts = [labels["methods"][name] for name in used]
-    axis.set_title(
-        "Effective samples per second, log scale", loc="left", fontsize=13, color=chart.INK, pad=12
-    )
-    figure.legend(
-        handles,
-        texts,
-        loc="lower center",
-        ncol=3,
-        frameon=False,
-        fontsize=9.5,
-        labelcolor=chart.INK,
-    )
-    rows = math.ceil(len(used) / 3)
-    figure.tight_layout(rect=(0, 0.27 * rows / figure.get_figheight(), 1, 1))
-    figure.savefig(path, dpi=140)
-    plt.close(figure)
-
-
-def _dot(name):
-    marker, color, filled = DOTS[name]
-    return {
-        "marker": marker,
-        "markersize": 9,
-        "markeredgecolor": color,
-        "markeredgewidth": 1.8,
-        "markerfacecolor": color if filled else "white",
-    }
+    rows = {labels["models"][model]: table for model, table in speeds.items()}
+    title = "Effective samples per second, log scale"
+    chart.dots(rows, DOTS, labels["methods"], title, path)
 
 
 def draw(results, path):

@@ -112,6 +112,27 @@ class Logistic:
         pm.TFDensity("y", logp, {"beta": self.coefficients()}, feed_dict={"x": self.x, "y": self.y})
 
 
+class Factors:
+    """Linear regression with predictors that share a few factors."""
+
+    def __init__(self):
+        self.x, self.y = model_data.factors()
+
+    def parameters(self):
+        return pm.Normal("beta", 0, 1, shape=self.x.shape[1]), pm.HalfNormal("sigma", 1)
+
+    def plain(self):
+        beta, sigma = self.parameters()
+        pm.Normal("y", pm.math.dot(self.x, beta), sigma, observed=self.y)
+
+    def density(self):
+        def logp(y, beta, sigma, x):
+            return log_normal(y, tf.linalg.matvec(x, beta), tf.square(sigma))
+
+        params = dict(zip(("beta", "sigma"), self.parameters()))
+        pm.TFDensity("y", logp, params, feed_dict={"x": self.x, "y": self.y})
+
+
 class GaussianProcess:
     """Counts, the logarithm of whose rate is a Gaussian process."""
 
@@ -176,3 +197,5 @@ MODELS = {
     "gaussian_process": GaussianProcess,
     "outliers": Outliers,
 }
+# Of hundreds of parameters, for the benchmark of the warmup.
+LARGE_MODELS = {"factors": Factors}

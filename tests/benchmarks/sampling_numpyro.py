@@ -54,6 +54,16 @@ def logistic():
     return model
 
 
+def factors():
+    x, y = model_data.factors()
+
+    def model():
+        beta = sample("beta", dist.Normal(0, 1).expand([x.shape[1]]).to_event(1))
+        sample("y", dist.Normal(x @ beta, sample("sigma", dist.HalfNormal(1))), obs=y)
+
+    return model
+
+
 def gaussian_process():
     x, y = model_data.counts()
     squares, jitter = np.subtract.outer(x, x) ** 2, 1e-6 * np.eye(len(x))
@@ -93,6 +103,7 @@ MODELS = {
     "logistic": logistic,
     "gaussian_process": gaussian_process,
     "outliers": outliers,
+    "factors": factors,
 }
 
 

@@ -84,7 +84,7 @@ def test_batch_of_chains():
 
 
 def test_dense_metric():
-    dense = CompiledSampler(normal, SIZE, SPECS, dense=True)
+    dense = CompiledSampler(normal, SIZE, SPECS, metric="dense")
     starts = np.random.RandomState(3).uniform(-1, 1, (2, SIZE))
     result = run_chains(dense, starts, 2000, 1000, init="adapt_full", data=DATA, random_seed=3)
     assert_distribution(result.draws.positions, MEAN, COVARIANCE)

@@ -330,7 +330,10 @@ def test_start_without_density_is_explained():
         ({"cores": 0}, "cores is 0. Give an integer of 1 or more"),
         ({"max_treedepth": 0}, "max_treedepth is 0"),
         ({"target_accept": 1.0}, "target_accept is 1.0. Give a rate between 0 and 1"),
-        ({"init": "advi"}, "init is 'advi'. Give one of 'jitter.adapt_diag_grad'.*pm.sample"),
+        (
+            {"init": "advi"},
+            "init is 'advi'. Give one of 'jitter.adapt_diag_grad'.*'adapt_lowrank'.*pm.sample",
+        ),
         ({"chain_method": "pmap"}, "chain_method is 'pmap'. Give 'parallel'.*'vectorized'"),
         ({"idata_kwargs": {"dim": 3}}, "idata_kwargs has dim. Give coords, dims or log_likelihood"),
         ({"start": {"alpha": 0.0}}, "start has 'alpha', which is not a variable.*beta"),
