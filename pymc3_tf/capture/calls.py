@@ -7,7 +7,7 @@ from typing import Any, Callable, List, Sequence
 import tensorflow as tf
 
 from pymc3_tf.advice.faults import OWN_FAULTS, advice_on, result_text, said
-from pymc3_tf.advice.places import place_of
+from pymc3_tf.advice.places import TENSORFLOW, place_of
 from pymc3_tf.capture.checks import is_too_large, size_error
 from pymc3_tf.capture.freezing import SCOPE
 from pymc3_tf.capture.keys import Input, label_of
@@ -37,9 +37,12 @@ def _result(
     try:
         given = {i.key: t for i, t in zip(inputs, tensors) if isinstance(i.key, str)}
         return call_by_name(function, given)
-    except (DeclarationError, DeclarationTypeError, *OWN_FAULTS):
+    except (DeclarationError, DeclarationTypeError):
         raise
     except Exception as error:
+        place = place_of(error)
+        if isinstance(error, OWN_FAULTS) and not (place and place.called in TENSORFLOW):
+            raise  # it says best itself what is wrong in the user's code
         raise _untraceable(error, inputs, name) from error
 
 

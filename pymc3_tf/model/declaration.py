@@ -182,6 +182,8 @@ def declare(
     elif named and value is None:
         # What stands for the data is the array that was fed last.
         observed = feeds[-1].source if feeds else np.zeros(0)
+    if np.ndim(observed) == 0 and isinstance(observed, (float, np.ndarray, np.floating)):
+        _refuse_missing(observed)
     if observed is not None:
         # PyMC3 never transforms what is observed.
         transform, observed = None, _resident(observed, _value_dtype(source, value))
@@ -259,6 +261,14 @@ def _refuse_source(source: Source, keys: List[Any]) -> None:
         raise DeclarationError(
             f"logp, {label_of(source)!r}, is among its own inputs. Leave it out of params and "
             "feed_dict, and name what stands for the variable with value=."
+        )
+
+
+def _refuse_missing(observed: Any) -> None:
+    if np.isnan(observed):
+        raise DeclarationError(
+            "the value is one number, and it is missing (NaN). Leave it out, and it is a free "
+            "variable of the model."
         )
 
 

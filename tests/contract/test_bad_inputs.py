@@ -106,7 +106,6 @@ RIGHT = {
     "observed that is infinity": -np.inf,
     "a feed that is infinity": -np.inf,
     "a parameter that is NaN": -np.inf,
-    "observed that is NaN": -np.inf,
     "a feed that is NaN": -np.inf,
     "logp that is NaN": -np.inf,
     "logp that is -inf": -np.inf,

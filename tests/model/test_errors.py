@@ -5,11 +5,12 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 import theano
+import theano.tensor as tt
 from support import tf_normal
 
 import pymc3_tf
 from pymc3_tf import TensorFlowOp, exceptions
-from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, EvaluationError
 
 v1 = tf.compat.v1
 ONE = np.float64(1.0)
@@ -418,3 +419,23 @@ def test_all_errors_but_that_of_a_lost_worker_are_value_or_type_errors():
         if issubclass(error, Exception) and not issubclass(error, Warning):
             caught = issubclass(error, (ValueError, TypeError))
             assert caught == (error is not exceptions.WorkerLostError), error
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_index_out_of_bounds_is_an_error_with_its_gradient_too(model, index):
+    # TensorFlow's gradient of tf.gather is zero for an index of -1.
+    a = theano.shared(np.array([0.3, 1.2, -0.7]))
+    density = pm.TFDensity("density", lambda a: tf.gather(a, index), {"a": a})
+    function = theano.function([], [density.logpt, tt.grad(density.logpt, a)])
+    with pytest.raises(EvaluationError, match=rf"indices = {index} is not in \[0, 3\)"):
+        function()
+
+
+def test_error_inside_of_tensorflow_is_explained_whatever_its_type(model):
+    with pytest.raises(DeclarationError, match="could not be traced.*IndexError"):
+        pm.TFDensity("y", lambda y: tf.scan(lambda s, e: s + e, y), observed=1.0)
+
+
+def test_one_missing_number_is_refused(model):
+    with pytest.raises(DeclarationError, match="one number, and it is missing.*free variable"):
+        pm.TFDensity("y", lambda y: -tf.square(y), observed=np.nan)
