@@ -64,7 +64,7 @@ class UnconstrainedModel:
         # Test values have been computed already, and these would be compiled.
         with theano.config.change_flags(compute_test_value="off"):
             logpt = model.logpt
-        self._log_density = link([logpt], self._inputs)
+        self._log_density = link([logpt], self._inputs, python=True)
         self._linked: LRUCache[Any, Linked] = LRUCache(_PROGRAMS)
         self._batches: LRUCache[Any, _Batch] = LRUCache(_PROGRAMS)
 
@@ -184,7 +184,7 @@ class UnconstrainedModel:
         tf.errors.OpError
             If an op fails.
         """
-        linked = link([output], self._inputs)
+        linked = link([output], self._inputs, python=True)
         data = [tf.constant(array) for array in linked.data]
         vector = tf.constant(position)
         with tf.GradientTape() as tape:
@@ -198,7 +198,7 @@ class UnconstrainedModel:
             return {}
         outputs = tuple(graphs.values())
         if outputs not in self._linked:
-            self._linked[outputs] = link(list(outputs), self._inputs)
+            self._linked[outputs] = link(list(outputs), self._inputs, python=True)
         linked = self._linked[outputs]
         # Shapes that are known while tracing become constants of what is traced.
         key = outputs, tuple(array.shape for array in linked.data)
