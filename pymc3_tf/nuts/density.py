@@ -12,6 +12,7 @@ from pymc3_tf.host import islands
 from pymc3_tf.nuts import factorizations
 from pymc3_tf.private_tensorflow import optimize
 from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
+from pymc3_tf.programs.vectorized import vectorized
 from pymc3_tf.programs.xla import compiled_by_xla
 
 
@@ -30,11 +31,7 @@ def value_and_gradient(
         return of_one(position)
     # The tape is inside: what is vectorized are plain ops, without the gradients of their own that
     # functions and ops of the density may have.
-    try:
-        return tf.vectorized_map(of_one, position)
-    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
-        # Loops of programs, and some ops, have no form for many chains: one after the other.
-        return each(of_one, position)
+    return vectorized(of_one, position, each)
 
 
 def each(of_one: Callable[..., Any], positions: tf.Tensor, *data: tf.Tensor) -> Any:
