@@ -16,7 +16,13 @@ from tensorflow.compat.v1 import GraphDef
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.core.protobuf import config_pb2, device_properties_pb2
 from tensorflow.python.eager import context
-from tensorflow.python.framework import convert_to_constants, kernels, op_def_registry, ops
+from tensorflow.python.framework import (
+    convert_to_constants,
+    function_def_to_graph,
+    kernels,
+    op_def_registry,
+    ops,
+)
 from tensorflow.python.grappler import cluster as grappler_cluster
 from tensorflow.python.grappler import tf_optimizer
 from tensorflow.python.ops import cond_v2, control_flow_util, while_v2
@@ -58,6 +64,11 @@ def define_function(definition: Any) -> None:
     """Define a function for as long as the process lives, if it is not there (2.13 to 2.17)."""
     if not context.context().has_function(definition.signature.name):
         context.context().add_function_def(definition)
+
+
+def function_graph(definition: Any) -> tf.Graph:
+    """Return a graph with the nodes of a function, in the default graph (2.13 to 2.17)."""
+    return function_def_to_graph.function_def_to_graph(definition)
 
 
 def is_eager_by_default() -> bool:

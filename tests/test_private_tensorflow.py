@@ -130,6 +130,14 @@ def test_graphs_of_loops_branches_and_calls(graph):
     assert ops(private.called_graph(call)) & {"While", "StatelessWhile"}
 
 
+def test_function_of_a_library_has_a_graph_with_shapes(graph):
+    call = tf.function(lambda x: tf.sin(x) + 1.0, autograph=False)
+    call(tf.compat.v1.placeholder(tf.float64, [2, 3]))
+    (definition,) = graph.as_graph_def(add_shapes=True).library.function
+    (sine,) = [op for op in private.function_graph(definition).get_operations() if op.type == "Sin"]
+    assert sine.outputs[0].shape == [2, 3]
+
+
 def test_loop_of_version_1_is_seen(graph):
     v1.disable_control_flow_v2()
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import weakref
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -43,7 +44,7 @@ class Island:
     Attributes
     ----------
     ops : list of str
-        The kinds of its ops that XLA has no kernel for.
+        The kinds of its ops that XLA has no kernel for; of Python functions, the names.
     label : str
         What to call it.
     inputs, outputs : list of tf.Tensor
@@ -63,7 +64,7 @@ class Island:
         is_compiled: Callable[[Any], bool],
     ) -> None:
         ordered = _in_order(members)
-        self.ops = sorted({op.type for op in ordered if not is_compiled(op.node_def)})
+        self.ops = sorted({_kind(op) for op in ordered if not is_compiled(op.node_def)})
         # Constants are its own, instead of being handed over on each call.
         inputs = [x for op in ordered for x in op.inputs if x.op not in members]
         self.inputs = _unique(x for x in inputs if x.op.type != "Const")
@@ -118,6 +119,12 @@ class Island:
         text = ctypes.create_string_buffer(_TEXT)
         number = self._library.pymc3_tf_failures(self.number, text, _TEXT)
         return number, text.value.decode(errors="replace").split("\n")[0]
+
+
+def _kind(op: tf.Operation) -> str:
+    if not op.type.startswith("PyFunc"):
+        return str(op.type)
+    return re.sub(r"_\d+$", "", op.name.split("/")[-1])
 
 
 def _described(tensor: tf.Tensor, name: str) -> List[Any]:

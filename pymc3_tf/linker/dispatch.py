@@ -32,6 +32,10 @@ CONSTANT_BYTES = 4096
 _residents: contextvars.ContextVar[Dict[int, Value]] = contextvars.ContextVar("residents")
 
 
+class MissingTranslationError(NotImplementedError):
+    """A Theano op has no translation to TensorFlow."""
+
+
 @functools.singledispatch
 def tf_funcify(op: Op, node: Apply) -> Translation:
     """Translate a Theano op.
@@ -67,7 +71,7 @@ def tf_funcify(op: Op, node: Apply) -> Translation:
     ... def _(op, node):
     ...     return lambda x: 2.0 * x
     """
-    raise NotImplementedError(
+    raise MissingTranslationError(
         f"the Theano op {op} has no translation to TensorFlow; it computes {_place(node)}. "
         f"Register one: @pymc3_tf.linker.tf_funcify.register({type(op).__name__}) on a function "
         f"(op, node) that returns a function of TensorFlow tensors.{_advice_on_sparse(node)}"

@@ -7,6 +7,7 @@ the Theano ops themselves, so that XLA gets the static shapes it needs.
 
 from __future__ import annotations
 
+import functools
 from typing import Dict, List, Optional, Sequence
 
 import numpy as np
@@ -26,12 +27,14 @@ from theano.tensor.subtensor import Subtensor, get_idx_list
 from pymc3_tf.bridge.op import TensorFlowOp
 from pymc3_tf.linker.dispatch import (
     CONSTANT_BYTES,
+    MissingTranslationError,
     Value,
     is_known,
     resident,
     residents,
     tf_funcify,
 )
+from pymc3_tf.linker.python import by_perform, python_ops
 from pymc3_tf.linker.scalars import alike, apply_alike, levels
 
 # The rewrites that make a graph stable and small. Those for Theano's own back ends (BLAS, C,
@@ -63,11 +66,16 @@ class Linked:
     """
 
     def __init__(
-        self, graph: FunctionGraph, inputs: Sequence[Variable], shared: Sequence[SharedVariable]
+        self,
+        graph: FunctionGraph,
+        inputs: Sequence[Variable],
+        shared: Sequence[SharedVariable],
+        python: bool = False,
     ) -> None:
         self.graph = graph
         self.inputs = list(inputs)
         self.shared = list(shared)
+        self._python = python
         self._nodes = graph.toposort()
         self._large = _large_arrays(self._nodes, graph.outputs)
 
@@ -110,7 +118,8 @@ class Linked:
             for x, variable in zip([*tensors, *data[:number]], self.graph.inputs)
         ]
         kept = [tf.convert_to_tensor(x) for x in data[number:]]
-        with residents({id(array): x for array, x in zip(self._large, kept)}):
+        large = {id(array): x for array, x in zip(self._large, kept)}
+        with residents(large), python_ops(self._python):
             outputs = evaluate_graph(self.graph, self._nodes, arguments)
         return [
             tf.convert_to_tensor(y, dtype=variable.dtype)
@@ -129,7 +138,7 @@ def _dense(x: Value, ndim: int) -> Value:
     return dense(x) if ndim else x
 
 
-def link(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> Linked:
+def link(outputs: Sequence[Variable], inputs: Sequence[Variable], python: bool = False) -> Linked:
     """Turn a Theano graph into a function of TensorFlow tensors.
 
     Parameters
@@ -138,6 +147,8 @@ def link(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> Linked:
         What to compute.
     inputs : sequence of theano.graph.basic.Variable
         What the function takes; for a PyMC3 model, ``model.vars``.
+    python : bool, optional
+        Compute an op without a translation by its own Python code, which XLA cannot compile.
 
     Returns
     -------
@@ -184,7 +195,7 @@ def link(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> Linked:
             for client, _ in graph.clients[x]:
                 if client != "output":
                     tf_funcify.dispatch(object)(client.op, client)
-    return Linked(graph, inputs, shared)
+    return Linked(graph, inputs, shared, python)
 
 
 def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
@@ -244,7 +255,11 @@ def apply(graph: Optional[FunctionGraph], node: Apply, inputs: Sequence[Value]) 
             known = _fold(node, inputs)
             if all(getattr(y, "nbytes", 0) <= CONSTANT_BYTES for y in known):
                 return known
-    outputs = tf_funcify(node.op, node)(*inputs)
+    try:
+        translation = tf_funcify(node.op, node)
+    except MissingTranslationError as missing:
+        translation = by_perform(node, missing, functools.partial(link, python=True))
+    outputs = translation(*inputs)
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 

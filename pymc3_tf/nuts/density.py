@@ -12,6 +12,7 @@ from pymc3_tf.host import islands
 from pymc3_tf.nuts import factorizations
 from pymc3_tf.private_tensorflow import optimize
 from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
+from pymc3_tf.programs.vectorized import vectorized
 from pymc3_tf.programs.xla import compiled_by_xla
 
 
@@ -30,11 +31,7 @@ def value_and_gradient(
         return of_one(position)
     # The tape is inside: what is vectorized are plain ops, without the gradients of their own that
     # functions and ops of the density may have.
-    try:
-        return tf.vectorized_map(of_one, position)
-    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
-        # Loops of programs, and some ops, have no form for many chains: one after the other.
-        return each(of_one, position)
+    return vectorized(of_one, position, each)
 
 
 def each(of_one: Callable[..., Any], positions: tf.Tensor, *data: tf.Tensor) -> Any:
@@ -53,7 +50,7 @@ def inlined(function: Any) -> Any:
     seeing where they come from, it takes all that goes into the call for constants, and compiles
     the program again whenever the metric or the data change.
     """
-    graph_def = function.graph.as_graph_def()
+    graph_def = function.graph.as_graph_def(add_shapes=True)
     for marked in [*graph_def.library.function, *every_node(graph_def)]:
         # Of these marks the first two forbid inlining, and the last one breaks up loops.
         for mark in ("_XlaMustCompile", "_noinline", "_lower_using_switch_merge"):
@@ -96,7 +93,7 @@ def builder(
         formed, outputs = islands.form(
             graph_def, outputs, (lambda node: False) if whole else compiled_by_xla(graph_def)
         )
-    functions = factorizations.substitute(graph_def, host)
+    factorizations.substitute(graph_def, host)
     # Placeholders are left out, since XLA cannot compile them even where they stand unused.
     nodes = [node for node in graph_def.node if node.name not in inputs]
     for node in nodes:
@@ -108,7 +105,6 @@ def builder(
     used = {name.split(":")[0] for node in nodes for name in node.input}
 
     def build(*tensors: tf.Tensor) -> Any:
-        assert functions is not formed  # and through this mention they live as long as `build`
         given = zip(inputs, [*tensors, *function.captured_inputs])
         return tf.import_graph_def(
             graph_def,

@@ -8,12 +8,14 @@ TensorFlow's ops: loops would otherwise be differentiated, which XLA cannot do i
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host import routines
+from pymc3_tf.private_tensorflow import function_graph, op_definition
+from pymc3_tf.programs.serialized import define_functions, name_functions, prune
 
 # Rows of a panel. Wider ones take longer to compile and run no faster.
 _PANEL = 8
@@ -146,7 +148,7 @@ def _inverse_of_small(blocks: tf.Tensor) -> tf.Tensor:
     return inverse
 
 
-def substitute(graph_def: Any, host: bool = False) -> List[Any]:
+def substitute(graph_def: Any, host: bool = False) -> None:
     """Put these in place of TensorFlow's ops in a graph that XLA is going to compile.
 
     Parameters
@@ -154,35 +156,67 @@ def substitute(graph_def: Any, host: bool = False) -> List[Any]:
     graph_def : tf.compat.v1.GraphDef
         Changed in place. It has to say the shapes of its placeholders.
     host : bool
-        Take routines of the host where there are some, which only XLA can call.
+        Take routines of the host where there are some, which only XLA can call; inside of loops
+        and other functions, too.
+    """
+    wanted = routines.OPS if host else _FUNCTIONS
+    bodies = graph_def.library.function if host else []
+    library: Dict[str, Any] = {}
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+        if any(node.op in wanted for node in graph_def.node):
+            _call_instead(graph, graph_def.node, host, library)
+        for body in bodies:
+            if not any(node.op in wanted for node in body.node_def):
+                continue
+            renamed = _call_instead(function_graph(body), body.node_def, host, library)
+            for node in body.node_def:
+                node.input[:] = [renamed.get(name, name) for name in node.input]
+            for name, value in body.ret.items():
+                body.ret[name] = renamed.get(value, value)
+    if library:
+        graph_def.library.function.extend(library.values())
+        # What a name stands for in this process cannot change.
+        name_functions(graph_def)
+        define_functions(graph_def)
+
+
+def _call_instead(
+    graph: tf.Graph, nodes: Sequence[Any], host: bool, library: Dict[str, Any]
+) -> Dict[str, str]:
+    """Make nodes calls of functions, which are added to a library.
 
     Returns
     -------
-    list
-        What has to be kept as long as the graph is used: when TensorFlow's functions go, so do
-        their definitions, whoever uses them.
+    dict of str to str
+        What the outputs of these nodes are called now among those of a function.
     """
-    wanted = routines.OPS if host else _FUNCTIONS
-    nodes = {node.name: node for node in graph_def.node if node.op in wanted}
-    if not nodes:
-        return []
-    calls, functions = {}, []
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
-        for name in nodes:
-            op = graph.get_operation_by_name(name)
+    calls: Dict[str, str] = {}
+    # They live until their definitions are taken from the graph.
+    functions: List[Any] = []
+    renamed: Dict[str, str] = {}
+    with graph.as_default():
+        for node in nodes:
+            if node.op not in {*routines.OPS, *_FUNCTIONS}:
+                continue
+            op = graph.get_operation_by_name(node.name)
             found = (routines.routine(op) if host else None) or _panels(op)
             if found is not None:
                 functions.append(tf.function(found, autograph=False))
-                calls[name] = tf.nest.flatten(functions[-1](*op.inputs))[0].op.name
+                calls[node.name] = tf.nest.flatten(functions[-1](*op.inputs))[0].op.name
     with_calls = graph.as_graph_def()
     by_name = {node.name: node for node in with_calls.node}
-    for name, call in calls.items():
-        nodes[name].op = by_name[call].op
-        nodes[name].attr.clear()
-        nodes[name].attr.MergeFrom(by_name[call].attr)
-    graph_def.library.CopyFrom(with_calls.library)
-    return functions
+    for node in nodes:
+        if node.name in calls:
+            for i, output in enumerate(op_definition(node.op).output_arg):
+                renamed[f"{node.name}:{output.name}:0"] = f"{node.name}:output:{i}"
+            call = by_name[calls[node.name]]
+            node.op = call.op
+            node.attr.clear()
+            node.attr.MergeFrom(call.attr)
+    prune(with_calls, list(calls.values()))
+    library.update({f.signature.name: f for f in with_calls.library.function})
+    return renamed
 
 
 def _panels(op: tf.Operation) -> Optional[Callable[..., tf.Tensor]]:

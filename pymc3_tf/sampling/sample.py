@@ -171,7 +171,8 @@ def sample(
     pymc3_tf.exceptions.StartError
         If the log density of a potential, or a gradient, is not finite where a chain starts.
     NotImplementedError
-        If the model has a Theano op that has no translation to TensorFlow. The text names it.
+        If the model has a Theano op that has neither a translation to TensorFlow nor a gradient.
+        The text names it.
     pymc3.exceptions.SamplingError
         If the log density is not finite where a chain starts.
     TypeError

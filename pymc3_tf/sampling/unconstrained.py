@@ -6,11 +6,9 @@ are what its draws are turned into.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import logging
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pymc3 as pm
@@ -25,6 +23,7 @@ from pymc3_tf.bridge.stacks import evaluate_draws
 from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
 from pymc3_tf.linker import Linked, link
 from pymc3_tf.model.inference_data import without_missing
+from pymc3_tf.programs.vectorized import vectorized
 from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
 # For so many choices of what to compute, and of shapes of data, what was traced is kept.
@@ -64,7 +63,7 @@ class UnconstrainedModel:
         # Test values have been computed already, and these would be compiled.
         with theano.config.change_flags(compute_test_value="off"):
             logpt = model.logpt
-        self._log_density = link([logpt], self._inputs)
+        self._log_density = link([logpt], self._inputs, python=True)
         self._linked: LRUCache[Any, Linked] = LRUCache(_PROGRAMS)
         self._batches: LRUCache[Any, _Batch] = LRUCache(_PROGRAMS)
 
@@ -184,7 +183,7 @@ class UnconstrainedModel:
         tf.errors.OpError
             If an op fails.
         """
-        linked = link([output], self._inputs)
+        linked = link([output], self._inputs, python=True)
         data = [tf.constant(array) for array in linked.data]
         vector = tf.constant(position)
         with tf.GradientTape() as tape:
@@ -198,7 +197,7 @@ class UnconstrainedModel:
             return {}
         outputs = tuple(graphs.values())
         if outputs not in self._linked:
-            self._linked[outputs] = link(list(outputs), self._inputs)
+            self._linked[outputs] = link(list(outputs), self._inputs, python=True)
         linked = self._linked[outputs]
         # Shapes that are known while tracing become constants of what is traced.
         key = outputs, tuple(array.shape for array in linked.data)
@@ -263,41 +262,23 @@ def _is_guarded(output: Variable) -> bool:
     return any(spec.fallback is not None for spec in outputs)
 
 
-@contextlib.contextmanager
-def _without_errors_logged() -> Iterator[None]:
-    # TensorFlow logs pages about what it cannot vectorize.
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 class _Batch:
     """A linked graph, evaluated at many positions in one call."""
 
     def __init__(self, linked: Linked, split: Any, size: int) -> None:
         self._linked = linked
 
-        def trace(over: Callable[..., Any]) -> Any:
-            def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
-                return over(lambda x: tuple(linked(*split(x), data=data)), positions)
+        dtypes = tuple(output.dtype for output in linked.graph.outputs)
+        one_by_one = functools.partial(tf.map_fn, fn_output_signature=dtypes)
 
-            # Traced once, for any number of positions.
-            return tf.function(many, autograph=False).get_concrete_function(
-                tf.TensorSpec([None, size], tf.float64),
-                *[tf.TensorSpec(array.shape, array.dtype) for array in linked.data],
-            )
+        def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
+            return vectorized(lambda x: tuple(linked(*split(x), data=data)), positions, one_by_one)
 
-        try:
-            with _without_errors_logged():
-                self._many = trace(tf.vectorized_map)
-        except (TypeError, ValueError, NotImplementedError, tf.errors.OpError):
-            # Not every op can be vectorized.
-            dtypes = tuple(output.dtype for output in linked.graph.outputs)
-            self._many = trace(functools.partial(tf.map_fn, fn_output_signature=dtypes))
+        # Traced once, for any number of positions.
+        self._many = tf.function(many, autograph=False).get_concrete_function(
+            tf.TensorSpec([None, size], tf.float64),
+            *[tf.TensorSpec(array.shape, array.dtype) for array in linked.data],
+        )
 
     def __call__(self, positions: np.ndarray) -> List[np.ndarray]:
         """Return the values of each output, of all positions."""

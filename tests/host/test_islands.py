@@ -329,3 +329,22 @@ def test_program_says_what_it_calls(orbit):
     nodes = list(every_node(orbit._draw.graph.as_graph_def()))
     assert "EccentricAnomaly" not in {node.op for node in nodes}
     assert "XlaCustomCallV2" in {node.op for node in nodes}
+
+
+# -- shapes that change ------------------------------------------------------------------------
+
+
+def test_shape_that_changes_between_calls_is_a_failure_that_is_named(caplog):
+    caplog.set_level(logging.WARNING, "pymc3")
+
+    def logp(x):
+        words = tf.strings.split(tf.where(x < 1.0, "1 2", "1 2 3"))
+        numbers = tf.strings.to_number(words, tf.float64)
+        return -0.5 * x**2 + 0.0 * tf.reduce_sum(tf.ensure_shape(numbers, [2]))
+
+    with pm.Model():
+        pm.TFDensity("x", logp, testval=0.0)
+        idata = pymc3_tf.sample(200, tune=200, chains=1, random_seed=1, progressbar=False)
+    assert (idata.posterior.x.values < 1).all() and idata.sample_stats.diverging.values.any()
+    (text,) = [r.getMessage() for r in caplog.records if "was taken for -inf" in r.getMessage()]
+    assert re.search(r"in .*StringSplitV2.*Shape of tensor .*\[3\] is not compatible", text), text

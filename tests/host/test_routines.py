@@ -6,6 +6,7 @@ import resource
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from pymc3_tf.host import build, routines
 from pymc3_tf.nuts import factorizations
@@ -101,13 +102,13 @@ def test_graphs_get_them_where_they_pay(size):
         tf.matmul(tf.linalg.triangular_solve(factor, matrix), tf.linalg.eigh(matrix)[1])
         tf.linalg.cholesky(tf.cast(matrix, tf.float32))
     graph_def = graph.as_graph_def()
-    kept = factorizations.substitute(graph_def, host=True)
+    factorizations.substitute(graph_def, host=True)
     names = {"Cholesky", "MatrixTriangularSolve", "SelfAdjointEigV2", "MatMul"}
     # Of float32, matrices are factorized in panels or by XLA.
     left = {7: names, 8: {"Cholesky", "MatMul"}, 40: set()}[size]
     assert names & {node.op for node in graph_def.node} == left
     assert ("XlaCustomCallV2" in ops(graph_def)) == (size > 7)
-    assert len(kept) == {7: 0, 8: 3, 40: 5}[size]
+    assert sum("Call" in node.op for node in graph_def.node) == {7: 0, 8: 3, 40: 5}[size]
 
 
 N = 40
@@ -151,6 +152,73 @@ def test_density_has_the_value_and_gradient_of_tensorflow_and_of_differences(pro
         for i, step in enumerate(1e-5 * np.eye(2)):
             slope = (in_draws(program, x + step)[0] - in_draws(program, x - step)[0]) / 2e-5
             np.testing.assert_allclose(gradient[i], slope, rtol=1e-6)
+
+
+SYMMETRIC = positive_definite(40) / 100
+
+
+def scan(position):
+    """Return the log density of a model with factorizations in a loop, a branch and a function."""
+    unit = tf.eye(40, dtype=tf.float64)
+
+    @tf.function(autograph=False)
+    def largest(matrix):
+        # Both of the outputs are needed.
+        values, vectors = tf.linalg.eigh(matrix)
+        return values[-1] + 0.01 * tf.reduce_sum(vectors[:, -1] ** 4)
+
+    def step(state, t):
+        matrix, total = state
+        covariance = tf.matmul(matrix, SYMMETRIC) * tf.exp(position[0]) + unit * t
+        factor = tf.linalg.cholesky(covariance)
+        white = tf.linalg.triangular_solve(factor, position[1] * unit[:, :1])
+        total += tf.cond(
+            t < 2.0, lambda: tf.linalg.cholesky(unit * tf.exp(position[1]))[3, 3], lambda: t
+        )
+        return (
+            tf.linalg.matmul(factor, factor, transpose_b=True) * 0.1 + SYMMETRIC,
+            total - tf.reduce_sum(white**2) - 0.1 * largest(covariance),
+        )
+
+    start = tf.constant(SYMMETRIC), tf.zeros([], tf.float64)
+    total = tf.scan(step, tf.constant([1.0, 1.5, 2.0, 2.5], tf.float64), start)[1][-1]
+    return total - 0.5 * tf.reduce_sum(position**2)
+
+
+def kalman(position):
+    """Return the log density of a linear system with a state of 25 numbers."""
+    random = np.random.RandomState(1)
+    transition = np.linalg.qr(random.randn(25, 25))[0] * 0.9
+    observation, data = random.randn(10, 25) / 5, random.randn(8, 10)
+    scales = [tf.exp(position[i]) * tf.ones(n, tf.float64) for i, n in ((0, 25), (1, 10), (0, 25))]
+    noise = [tfp.distributions.MultivariateNormalDiag(scale_diag=scale) for scale in scales]
+    model = tfp.distributions.LinearGaussianStateSpaceModel(
+        num_timesteps=len(data),
+        transition_matrix=tf.linalg.LinearOperatorFullMatrix(transition),
+        transition_noise=noise[0],
+        observation_matrix=tf.linalg.LinearOperatorFullMatrix(observation),
+        observation_noise=noise[1],
+        initial_state_prior=noise[2],
+    )
+    return model.log_prob(tf.constant(data)) - 0.5 * tf.reduce_sum(position**2)
+
+
+@pytest.mark.parametrize("logp", [scan, kalman])
+def test_loops_call_the_host_and_have_the_gradient_of_tensorflow(logp):
+    program = CompiledSampler(logp, 2)
+    assert not {"Cholesky", "MatrixTriangularSolve", "SelfAdjointEigV2"} & ops(
+        program._draw.graph.as_graph_def()
+    )
+    for position in ([0.1, 0.3], [-0.2, -0.4]):
+        value, gradient = in_draws(program, position)
+        x = tf.constant(position, tf.float64)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            expected = logp(x)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient, tape.gradient(expected, x), rtol=1e-12)
+        # The program that checks where chains start is TensorFlow's own.
+        np.testing.assert_allclose(program.evaluate(x, [])[1], gradient, rtol=1e-12)
 
 
 def test_sampler_calls_the_host_and_the_check_of_starts_does_not(program):
