@@ -66,6 +66,7 @@ def main():
         type=Path,
         help="folder of reach.json; default: docs/benchmarks, with --quick none",
     )
+    parser.add_argument("--gradients", action="store_true", help="without draws")
     parser.add_argument(
         "--time-limit", type=int, default=240, help="seconds of a model; default: 240"
     )
@@ -74,6 +75,8 @@ def main():
     if arguments.alone:
         for result in measure(arguments.alone, arguments.quick, arguments.numpyro_python):
             print(json.dumps(result), flush=True)
+            if arguments.gradients:
+                break
         return
     output = arguments.output
     if output is None and not arguments.quick:
@@ -87,7 +90,7 @@ def main():
         progress(LABELS[model])
         found = in_process(model, arguments)
         if found:
-            results["models"][model] = found
+            results["models"].setdefault(model, {}).update(found)
         results["targets"] = targets(results["models"])
         if path:
             path.write_text(as_json(results) + "\n", encoding="utf-8")
@@ -97,7 +100,7 @@ def main():
 def in_process(model, arguments):
     """Return what is measured of a model; None, with the reason on stderr, if there is none."""
     command = [sys.executable, __file__, "--alone", model]
-    command += ["--quick"] * arguments.quick
+    command += ["--quick"] * arguments.quick + ["--gradients"] * arguments.gradients
     if arguments.numpyro_python:
         command += ["--numpyro-python", arguments.numpyro_python]
     with tempfile.TemporaryFile("w+") as log:

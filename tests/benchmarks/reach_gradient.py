@@ -93,7 +93,7 @@ def looped(evaluate, number, *start):
 
 
 def compare(by_hand, in_sampler):
-    """Return seconds to compile and of a gradient; the two ways take turns.
+    """Return processor seconds to compile and of a gradient; the two ways take turns.
 
     Parameters
     ----------
@@ -103,17 +103,17 @@ def compare(by_hand, in_sampler):
     tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0.0))  # what comes once
     found = {"call_compile": [], "loop_compile": [], "ours_compile": []}
     for _ in range(COMPILATIONS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         hand = by_hand()
         hand.call(*hand.start)
-        found["call_compile"].append(time.perf_counter() - begin)
-        begin = time.perf_counter()
+        found["call_compile"].append(time.process_time() - begin)
+        begin = time.process_time()
         hand.loop(1)
-        found["loop_compile"].append(time.perf_counter() - begin)
-        begin = time.perf_counter()
+        found["loop_compile"].append(time.process_time() - begin)
+        begin = time.process_time()
         ours = in_sampler()
         ours.loop(1)
-        found["ours_compile"].append(time.perf_counter() - begin)
+        found["ours_compile"].append(time.process_time() - begin)
     ways = {
         "call": lambda number: [hand.call(*hand.start)[0].numpy() for _ in range(number)],
         "loop": hand.loop,
@@ -130,9 +130,10 @@ def compare(by_hand, in_sampler):
 
 
 def seconds(run, number):
-    begin = time.perf_counter()
+    """Return processor time: it depends less on what else the machine does."""
+    begin = time.process_time()
     run(number)
-    return (time.perf_counter() - begin) / number
+    return (time.process_time() - begin) / number
 
 
 def repetitions(run):
