@@ -19,6 +19,9 @@ _WITHOUT_KERNEL = {
     "Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch",
 }  # fmt: skip
 
+# XLA's kernels of the ops that were looked up.
+_found: Dict[str, List[Any]] = {}
+
 
 def unsupported_by_xla(graph_def: GraphDef) -> List[str]:
     """Return the ops of a graph that XLA cannot compile on a processor.
@@ -48,9 +51,8 @@ def unsupported_by_xla(graph_def: GraphDef) -> List[str]:
         return []
     known = {f.signature.name for f in graph_def.library.function} | _WITHOUT_KERNEL
     nodes = [node for node in every_node(graph_def) if node.op not in known]
-    found = {op: _kernels(op) for op in {node.op for node in nodes}}
     return sorted(
-        {node.op for node in nodes if not any(_fits(kernel, node) for kernel in found[node.op])}
+        {node.op for node in nodes if not any(_fits(kernel, node) for kernel in _kernels(node.op))}
     )
 
 
@@ -91,7 +93,11 @@ def _is_ready() -> bool:
 
 
 def _kernels(op: str) -> List[Any]:
-    return [kernel for kernel in registered_kernels(op) if kernel.device_type == "XLA_CPU_JIT"]
+    # Looking them up takes a good part of a millisecond. Those of XLA come all at once and stay.
+    if not _found.get(op):
+        every = registered_kernels(op)
+        _found[op] = [kernel for kernel in every if kernel.device_type == "XLA_CPU_JIT"]
+    return _found[op]
 
 
 def _fits(kernel: Any, node: NodeDef) -> bool:

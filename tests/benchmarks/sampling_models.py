@@ -136,8 +136,8 @@ class Factors:
 class GaussianProcess:
     """Counts, the logarithm of whose rate is a Gaussian process."""
 
-    def __init__(self):
-        self.x, self.y = model_data.counts()
+    def __init__(self, points=100):
+        self.x, self.y = model_data.counts(points)
 
     def log_rate(self):
         ell = pm.Gamma("ell", 4, 2)

@@ -64,8 +64,8 @@ def factors():
     return model
 
 
-def gaussian_process():
-    x, y = model_data.counts()
+def gaussian_process(points=100):
+    x, y = model_data.counts(points)
     squares, jitter = np.subtract.outer(x, x) ** 2, 1e-6 * np.eye(len(x))
 
     def model():
@@ -102,6 +102,7 @@ MODELS = {
     "correlated": correlated,
     "logistic": logistic,
     "gaussian_process": gaussian_process,
+    "gaussian_process_500": lambda: gaussian_process(500),
     "outliers": outliers,
     "factors": factors,
 }
