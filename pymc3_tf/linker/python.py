@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from theano.graph.basic import Apply, Variable
+from theano.compile.sharedvalue import SharedVariable
+from theano.graph.basic import Apply, Variable, graph_inputs
 from theano.graph.op import Op
 
 from pymc3_tf.linker.dispatch import MissingTranslationError, Translation, Value
@@ -161,6 +162,12 @@ def _gradient(
             ) from error
     by_input = dict(zip(wanted, found))
     slopes = [slope for slope in found if slope is not None]
+    hidden = [x for x in graph_inputs(slopes) if isinstance(x, SharedVariable)]
+    if hidden:
+        raise MissingTranslationError(
+            f"{missing} Its own Python code would be called, but its gradient uses {hidden[0]}, "
+            "of which later values would not be seen. Make it an input of the op."
+        )
     # What the op returned is known, and not computed again.
     linked = link(slopes, [*inputs, *ups, *results])
     values = dict(zip(slopes, linked(*xs, *upstream, *outputs)))

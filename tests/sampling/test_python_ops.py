@@ -162,3 +162,21 @@ def test_op_inside_a_scan_is_called():
         idata = pymc3_tf.sample(1000, tune=500, chains=2, random_seed=1, progressbar=False)
     exact = stats.norm(DATA.sum() / 26, 26**-0.5)
     assert stats.kstest(idata.posterior.x.values[:, ::5, 0].ravel(), exact.cdf).pvalue > 1e-3
+
+
+class HiddenData(NormalLogLike):
+    """An op whose gradient uses data that are no input of it."""
+
+    data = theano.shared(DATA, "hidden data")
+
+    def grad(self, inputs, upstream):
+        slope = tt.sum(self.data - inputs[0][0])
+        return [upstream[0] * tt.stack([slope, -inputs[0][1]])]
+
+
+def test_data_that_the_gradient_hides_are_refused():
+    with pm.Model():
+        theta = pm.Normal("theta", 0.0, 1.0, shape=2)
+        pm.Potential("likelihood", HiddenData()(theta))
+        with pytest.raises(NotImplementedError, match="uses hidden data.*an input of the op"):
+            pymc3_tf.sample(10, tune=10, chains=1, progressbar=False)
