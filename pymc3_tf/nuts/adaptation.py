@@ -289,7 +289,10 @@ class GradientAdaptation:
 
     def _learn_metric(self) -> float:
         """Learn the metric, scale the step size with it, and return by how much it has changed."""
-        log_ratio = np.log(self._factor) - self._log_deviations()
+        logs = self._log_deviations()
+        if self._together:
+            logs = logs - np.log(self._share_of_own_gradient()) / 2
+        log_ratio = np.log(self._factor) - logs
         # The energy error of a normal goes with the square of the step size over its deviation,
         # and the squares of these errors add up.
         self._log_step = self._log_step + _log_mean_exp(4 * log_ratio) / 4
@@ -297,14 +300,12 @@ class GradientAdaptation:
         return float(np.sqrt(np.mean(log_ratio**2)))
 
     def _log_deviations(self) -> np.ndarray:
+        """Return the logarithms of what minimizes the Fisher divergence."""
         with np.errstate(all="ignore"):
             variances = self._window("positions").var(axis=0), self._window("gradients").var(axis=0)
             logs = (np.log(variances[0]) - np.log(variances[1])) / 4
         logs = np.where(np.isfinite(logs), logs, np.log(self._factor))
-        if not self._together:
-            return logs
-        together = np.median(logs, axis=0) - np.log(self._share_of_own_gradient()) / 2
-        return np.broadcast_to(together, logs.shape)
+        return np.broadcast_to(np.median(logs, axis=0), logs.shape) if self._together else logs
 
     def _share_of_own_gradient(self) -> np.ndarray:
         """Return how much of the gradient of an element comes from the element itself."""
