@@ -91,9 +91,9 @@ _STUCK, _TOO_CAREFUL = 0.02, 0.05
 _ALONE = 30
 # A chain whose acceptance is this far from that of the others has a step size of its own.
 _OUTSIDER = 0.25
-# The share of an element in its gradient is one until draws of all chains say otherwise: as if so
-# many had said so. Less than the least share is not believed.
-_PRIOR, _LEAST_SHARE = 50, 0.1
+# The share of an element in its gradient is one until draws say otherwise: as if so many had said
+# so that are independent. Less than the least share is not believed.
+_PRIOR, _LEAST_SHARE = 10, 0.1
 # To stop early takes so many draws of each chain, and so many of all; so little change of the
 # metric (in logarithms of its elements) and of the step size; chains that agree; and in the window
 # a rate of rejection within this factor of what was asked for, and almost no divergences.
@@ -310,13 +310,14 @@ class GradientAdaptation:
     def _share_of_own_gradient(self) -> np.ndarray:
         """Return how much of the gradient of an element comes from the element itself."""
         x, g = (self._window(name) for name in ("positions", "gradients"))
-        number = x.shape[0] * x.shape[1]
+        # About how many independent draws there are: means of halves of chains vary that much.
+        halves, half = 2 * x.shape[1], max(len(x) // 2, 1)
         with np.errstate(all="ignore"):
+            number = halves / np.maximum(rhat(x) ** 2 - 1 + 1 / half, 1 / half)
             x, g = ((a - a.mean(axis=0)) / a.std(axis=0) for a in (x, g))
             correlation = np.median(-np.mean(x * g, axis=0), axis=0)
-        correlation = np.where(np.isfinite(correlation), correlation, 1)
-        shrunk = (number * correlation + _PRIOR) / (number + _PRIOR)
-        return np.clip(shrunk, _LEAST_SHARE, 1)
+            shrunk = (number * correlation + _PRIOR) / (number + _PRIOR)
+        return np.clip(np.where(np.isfinite(shrunk), shrunk, 1), _LEAST_SHARE, 1)
 
     @property
     def _together(self) -> bool:
