@@ -5,6 +5,7 @@ import pickle
 import signal
 import threading
 
+import arviz as az
 import numpy as np
 import pymc3 as pm
 import pytest
@@ -232,6 +233,15 @@ def test_attributes_tell_how_long_the_warmup_was(line):
     tune = idata.posterior.attrs["tuning_steps"]
     assert 50 < tune < 500
     assert idata.warmup_posterior.sizes["draw"] == tune
+
+
+def test_many_short_chains(line):
+    posterior = sample(line, 200, chains=64, chain_method="vectorized", tune="auto").posterior
+    assert posterior.attrs["tuning_steps"] < 150
+    assert az.rhat(posterior[["beta"]])["beta"].max() < 1.01
+    mean, covariance = line_posterior()
+    for i in range(2):
+        assert_normal(posterior["beta"].values[..., i], mean[i], np.sqrt(covariance[i, i]))
 
 
 def test_low_acceptance_after_an_automatic_warmup_says_what_to_give(line, caplog, monkeypatch):
