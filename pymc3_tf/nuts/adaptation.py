@@ -44,7 +44,7 @@ class Seen(NamedTuple):
     Parameters
     ----------
     positions, gradients : array, shape (draws, chains, n)
-    lp, acceptance : array, shape (draws, chains)
+    lp, acceptance, diverging : array, shape (draws, chains)
     step_size : array, shape (chains,)
         What the next draw would be made with if the plan went on.
     """
@@ -53,6 +53,7 @@ class Seen(NamedTuple):
     gradients: np.ndarray
     lp: np.ndarray
     acceptance: np.ndarray
+    diverging: np.ndarray
     step_size: np.ndarray
 
 
@@ -90,10 +91,15 @@ _STUCK, _TOO_CAREFUL = 0.02, 0.05
 _ALONE = 30
 # A chain whose acceptance is this far from that of the others has a step size of its own.
 _OUTSIDER = 0.25
+# The share of an element in its gradient is one until draws say otherwise: as if so many had said
+# so that are independent. Less than the least share is not believed.
+_PRIOR, _LEAST_SHARE = 10, 0.1
 # To stop early takes so many draws of each chain, and so many of all; so little change of the
-# metric (in logarithms of its elements) and of the step size; and chains that agree.
+# metric (in logarithms of its elements) and of the step size; chains that agree; and in the window
+# a rate of rejection within this factor of what was asked for, and almost no divergences.
 _LEAST, _LEAST_IN_ALL = 50, 200
 _CHANGE, _STEP_CHANGE, _RHAT = 0.2, 0.3, 1.2
+_REJECTED, _DIVERGING = 1.5, 0.01
 
 
 class Window:
@@ -136,12 +142,18 @@ class GradientAdaptation:
 
     Notes
     -----
-    The variance of an element is estimated by the square root of the variance of its draws over
-    that of its gradients, which minimizes the Fisher divergence. For independent normals that is
-    exact after two draws, wherever the chain is; that of draws alone takes hundreds, and is wrong
-    as long as the chain is on its way. It comes from the latter half of the draws so far: bad early
-    draws are soon forgotten, and the more draws there are, the better is the estimate. Chains share
-    the median of their estimates, so that one that is stuck does not spoil it.
+    The variance of an element is estimated by the variance of its draws over minus their covariance
+    with its gradients, which is one for any density (by parts). For independent normals that is
+    exact after two draws, wherever the chain is; the variance of draws alone takes hundreds, and is
+    wrong as long as the chain is on its way. It comes from the latter half of the draws so far: bad
+    early draws are soon forgotten, and the more draws there are, the better is the estimate. Chains
+    share the median of their estimates, so that one that is stuck does not spoil it.
+
+    The covariance is a product of the two deviations and of a correlation. That correlation is
+    minus one without noise as long as elements are independent, so it starts from there; the
+    estimate is then the square root of the variance of draws over that of gradients, which
+    minimizes the Fisher divergence. In a density where elements are correlated, it would make the
+    elements that depend most on others, which mix slowest, slower still.
 
     The step size is fixed within a block. Afterwards it is corrected by what the mean acceptance
     says of it. That is more exact than dual averaging, which looks at one draw at a time and varies
@@ -277,7 +289,10 @@ class GradientAdaptation:
 
     def _learn_metric(self) -> float:
         """Learn the metric, scale the step size with it, and return by how much it has changed."""
-        log_ratio = np.log(self._factor) - self._log_deviations()
+        logs = self._log_deviations()
+        if self._together:
+            logs = logs - np.log(self._share_of_own_gradient()) / 2
+        log_ratio = np.log(self._factor) - logs
         # The energy error of a normal goes with the square of the step size over its deviation,
         # and the squares of these errors add up.
         self._log_step = self._log_step + _log_mean_exp(4 * log_ratio) / 4
@@ -285,11 +300,24 @@ class GradientAdaptation:
         return float(np.sqrt(np.mean(log_ratio**2)))
 
     def _log_deviations(self) -> np.ndarray:
+        """Return the logarithms of what minimizes the Fisher divergence."""
         with np.errstate(all="ignore"):
             variances = self._window("positions").var(axis=0), self._window("gradients").var(axis=0)
             logs = (np.log(variances[0]) - np.log(variances[1])) / 4
         logs = np.where(np.isfinite(logs), logs, np.log(self._factor))
         return np.broadcast_to(np.median(logs, axis=0), logs.shape) if self._together else logs
+
+    def _share_of_own_gradient(self) -> np.ndarray:
+        """Return how much of the gradient of an element comes from the element itself."""
+        x, g = (self._window(name) for name in ("positions", "gradients"))
+        # About how many independent draws there are: means of halves of chains vary that much.
+        halves, half = 2 * x.shape[1], max(len(x) // 2, 1)
+        with np.errstate(all="ignore"):
+            number = halves / np.maximum(rhat(x) ** 2 - 1 + 1 / half, 1 / half)
+            x, g = ((a - a.mean(axis=0)) / a.std(axis=0) for a in (x, g))
+            correlation = np.median(-np.mean(x * g, axis=0), axis=0)
+            shrunk = (number * correlation + _PRIOR) / (number + _PRIOR)
+        return np.clip(np.where(np.isfinite(shrunk), shrunk, 1), _LEAST_SHARE, 1)
 
     @property
     def _together(self) -> bool:
@@ -300,6 +328,11 @@ class GradientAdaptation:
         if self._made < _LEAST or self._made * len(change) < _LEAST_IN_ALL:
             return False
         if moved > _CHANGE or abs(change.mean()) > _STEP_CHANGE:
+            return False
+        rejected = (1 - self._window("acceptance").mean()) / (1 - self._target_accept)
+        if not 1 / _REJECTED < rejected < _REJECTED:
+            return False
+        if self._window("diverging").mean() >= _DIVERGING:
             return False
         values = np.concatenate([self._window("positions"), self._window("lp")[..., None]], axis=-1)
         return bool(np.all(rhat(values) < _RHAT))

@@ -142,8 +142,8 @@ class Factor(NamedTuple):
 class LowRankAdaptation(GradientAdaptation):
     """A diagonal metric and some directions, from draws and gradients of all chains together.
 
-    The deviations are those of ``GradientAdaptation``. Directions are learnt as soon as chains
-    learn together and there are enough draws; until then the metric is diagonal.
+    The deviations minimize the Fisher divergence, as the directions do. These are learnt as soon as
+    chains learn together and there are enough draws; until then the metric is diagonal.
     """
 
     def __init__(self, gradients: np.ndarray, tune: int, **settings: Any) -> None:

@@ -108,9 +108,10 @@ class Runner:
         step_size = self.state.averaging.numpy()[..., 0]
         if not self._sampler.batch:
             block, gradients, step_size = block[:, None], gradients[:, None], step_size[None]
-        lp, acceptance = column(block, "lp"), column(block, "acceptance_rate")
+        names = "lp", "acceptance_rate", "diverging"
+        lp, acceptance, diverging = (column(block, name) for name in names)
         positions = block[..., : self._sampler.size]
-        return Seen(positions, gradients, lp, acceptance, step_size)
+        return Seen(positions, gradients, lp, acceptance, diverging, step_size)
 
 
 def column(block: np.ndarray, name: str) -> np.ndarray:

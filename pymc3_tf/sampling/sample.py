@@ -254,7 +254,11 @@ def sample(
     if result.interrupted:
         progress.stop()
         _log.warning("Sampling was interrupted. These are the draws so far.")
-    checks = {"target_accept": target_accept, "max_treedepth": max_treedepth}
+    checks = {
+        "target_accept": target_accept,
+        "max_treedepth": max_treedepth,
+        "automatic": tune == "auto",
+    }
     return finish(
         model,
         unconstrained,

@@ -24,6 +24,9 @@ _log = logging.getLogger("pymc3")
 # A part of the result that fails, or that takes so long that the user ends it, is left out.
 _ANYTHING = (Exception, KeyboardInterrupt)
 
+# A warning names so many chains at most.
+_NAMED = 8
+
 
 def finish(
     model: pm.Model,
@@ -212,49 +215,73 @@ def multi_trace(
 
 
 def warn(
-    trace: MultiTrace, idata: az.InferenceData, *, target_accept: float, max_treedepth: int
+    trace: MultiTrace,
+    idata: az.InferenceData,
+    *,
+    target_accept: float,
+    max_treedepth: int,
+    automatic: bool,
 ) -> None:
-    """Check the convergence as PyMC3 does, and log what it would."""
-    for i, chain in enumerate(trace.chains):
-        stats = {name: array.values[i] for name, array in idata.sample_stats.items()}
-        warnings = _warnings(stats, target_accept, max_treedepth)
-        trace.report._add_warnings(warnings, chain)
+    """Check the convergence as PyMC3 does, and log what it would, in one line for all chains."""
+    stats = {name: array.values for name, array in idata.sample_stats.items()}
+    numbers = list(trace.chains)
+    trace.report._add_warnings(_warnings(stats, numbers, target_accept, max_treedepth, automatic))
     trace.report._run_convergence_checks(idata, next(iter(trace._straces.values())).model)
     trace.report._log_summary()
 
 
 def _warnings(
-    stats: Dict[str, np.ndarray], target_accept: float, max_treedepth: int
+    stats: Mapping[str, np.ndarray],
+    numbers: Sequence[int],
+    target_accept: float,
+    max_treedepth: int,
+    automatic: bool,
 ) -> List[SamplerWarning]:
+    """Return what to say of statistics of shape (chains, draws), and of which chains."""
     found = []
-    number, diverging = len(stats["lp"]), int(stats["diverging"].sum())
+    diverging = int(stats["diverging"].sum())
     if diverging:
         found.append(
             SamplerWarning(
                 WarningType.DIVERGENCES,
-                f"{diverging} of {number} draws diverged: the posterior is not explored where it "
-                f"bends most. Increase target_accept (now {target_accept}), or reparameterize.",
+                f"{diverging} of {stats['lp'].size} draws diverged: the posterior is not explored "
+                f"where it bends most. Increase target_accept (now {target_accept}), or "
+                "reparameterize.",
                 "error",
             )
         )
-    if np.mean(stats["tree_depth"] >= max_treedepth) > 0.05:
+    deep = np.mean(stats["tree_depth"] >= max_treedepth, axis=1) > 0.05
+    if deep.any():
         advice = "Increase it, or reparameterize" if max_treedepth < DEEPEST else "Reparameterize"
         found.append(
             SamplerWarning(
                 WarningType.TREEDEPTH,
-                f"More than 5 % of the draws reached max_treedepth={max_treedepth}. {advice}.",
+                f"More than 5 % of the draws{_of(deep, numbers)} reached "
+                f"max_treedepth={max_treedepth}. {advice}.",
                 "warn",
             )
         )
-    accept = np.mean(stats["acceptance_rate"])
+    accept = np.mean(stats["acceptance_rate"], axis=1)
     # More than was asked for is usual in few dimensions, and costs no more than time.
-    if number >= 100 and accept < target_accept - 0.1:
+    low = accept < target_accept - 0.1
+    if stats["lp"].shape[1] >= 100 and low.any():
+        longer = "Give tune=1000 instead of 'auto', or a larger target_accept"
         found.append(
             SamplerWarning(
                 WarningType.BAD_ACCEPTANCE,
-                f"The mean acceptance rate is {accept:.2f}, where {target_accept} was asked for. "
-                "Increase tune.",
+                f"The mean acceptance rate{_of(low, numbers)} is as low as {accept.min():.2f}, "
+                f"where {target_accept} was asked for. {longer if automatic else 'Increase tune'}.",
                 "warn",
             )
         )
     return found
+
+
+def _of(some: np.ndarray, numbers: Sequence[int]) -> str:
+    """Name chains, unless it is all of them."""
+    if some.all():
+        return ""
+    named = [str(numbers[i]) for i in np.flatnonzero(some)]
+    if len(named) > _NAMED:
+        return f" of {len(named)} chains"
+    return f" of chain{'s' * (len(named) > 1)} {', '.join(named)}"

@@ -50,7 +50,7 @@ def draw(results, path):
         }
         for model, methods in results["models"].items()
     }
-    title = "Effective samples per 1,000 gradients, log scale"
+    title = "ESS per 1,000 gradients, log scale"
     chart.dots(rows, STYLES, results["labels"], title, path, width=5.7, columns=2)
 
 

@@ -32,6 +32,7 @@ class Normal:
             -positions / self.scales**2,
             -0.5 * np.sum((positions / self.scales) ** 2, axis=-1),
             self.acceptance(plan) ** noise,
+            np.zeros(shape[:2]),
             plan.averaging[:, 0],
         )
 
@@ -66,8 +67,7 @@ def test_metric_and_step_size_of_a_normal(chains):
     assert len(set(plans[-1].averaging[:, 0])) == 1
 
 
-def test_metric_minimizes_the_fisher_divergence():
-    # For a normal, that is the square root of variances over elements of the precision matrix.
+def test_metric_of_a_correlated_normal_is_its_variances():
     random = np.random.RandomState(1)
     root = np.eye(SIZE) + 0.4 * random.randn(SIZE, SIZE)
     covariance = SCALES[:, None] * root @ root.T * SCALES
@@ -77,11 +77,11 @@ def test_metric_minimizes_the_fisher_divergence():
         positions = random.multivariate_normal(np.zeros(SIZE), covariance, (plan.length, 4))
         acceptance = np.full((plan.length, 4), 0.8)
         lp = np.zeros((plan.length, 4))
-        return Seen(positions, -positions @ precision, lp, acceptance, plan.averaging[:, 0])
+        step_size = plan.averaging[:, 0]
+        return Seen(positions, -positions @ precision, lp, acceptance, lp, step_size)
 
-    factor = warm_up(GradientAdaptation(np.ones((4, SIZE)), 2000), draw)[-1].factor
-    expected = (np.diag(covariance) / np.diag(precision)) ** 0.25
-    np.testing.assert_allclose(factor, [expected] * 4, rtol=0.05)
+    factor = warm_up(GradientAdaptation(np.ones((4, SIZE)), 10000), draw)[-1].factor
+    np.testing.assert_allclose(factor, [np.sqrt(np.diag(covariance))] * 4, rtol=0.05)
 
 
 def test_bad_early_draws_are_forgotten():
@@ -212,6 +212,26 @@ def test_warmup_goes_on_while_a_chain_is_on_its_way():
     assert sum(plan.length for plan in plans) == 600
 
 
+@pytest.mark.parametrize(("name", "value"), [("acceptance", 0.65), ("diverging", 0.02)])
+def test_warmup_goes_on_while_draws_are_bad(name, value):
+    # Not so bad that the step size would change much.
+    normal = Normal()
+    lengths = {}
+    for bad in (False, True):
+        adaptation = GradientAdaptation(normal.gradients(), 400, stops_early=True)
+        made = [0]
+
+        def draw(plan, bad=bad, made=made):
+            seen = normal.draw(plan)
+            made[0] += plan.length
+            if bad and made[0] < 200:
+                getattr(seen, name)[:] = value
+            return seen
+
+        lengths[bad] = sum(plan.length for plan in warm_up(adaptation, draw))
+    assert lengths[False] <= 100 and lengths[True] >= 220
+
+
 def test_rhat():
     random = np.random.RandomState(0)
     draws = random.normal(size=(1000, 4, 3))
@@ -255,7 +275,7 @@ def test_windows_learn_from_their_own_draws(dense):
         lengths.append(plan.length)
         shape = plan.length, 2, SIZE
         window = SCALES * random.normal(size=shape) if len(lengths) < 7 else np.zeros(shape)
-        seen = Seen(window, window, window[..., 0], window[..., 0], np.array([0.5, 0.6]))
+        seen = Seen(window, window, *[window[..., 0]] * 3, np.array([0.5, 0.6]))
         after = adaptation.next(seen)
         if 2 <= len(lengths) <= 6:
             expected = factor_of_covariance(window, dense)

@@ -48,7 +48,8 @@ def draw_from(covariance, precision, chains=4, seed=1):
     def draw(plan):
         positions = random.normal(size=(plan.length, chains, len(root))) @ root.T
         flat = np.zeros((plan.length, chains))
-        return Seen(positions, -positions @ precision, flat, flat + 0.8, plan.averaging[:, 0])
+        step_size = plan.averaging[:, 0]
+        return Seen(positions, -positions @ precision, flat, flat + 0.8, flat, step_size)
 
     return draw
 

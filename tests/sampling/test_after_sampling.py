@@ -49,7 +49,11 @@ def sample(model, draws=5, chains=2, compute_convergence_checks=False, **options
     after = drawn(draws)
     warmup = None if options.pop("discard_tuned_samples", True) else drawn(5)
     result = ChainsResult(after, warmup, np.arange(chains), np.ones((chains, known.size)), 5, False)
-    checks = dict(target_accept=0.8, max_treedepth=10) if compute_convergence_checks else None
+    checks = (
+        dict(target_accept=0.8, max_treedepth=10, automatic=False)
+        if compute_convergence_checks
+        else None
+    )
     return traces.finish(
         model, known, result, observed, tune=5, seconds=1.0, checks=checks, **options, **kwargs
     )

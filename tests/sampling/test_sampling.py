@@ -5,6 +5,7 @@ import pickle
 import signal
 import threading
 
+import arviz as az
 import numpy as np
 import pymc3 as pm
 import pytest
@@ -23,6 +24,7 @@ from pymc3_tf.exceptions import (
 )
 from pymc3_tf.host import build
 from pymc3_tf.nuts import sampler as nuts
+from pymc3_tf.sampling import sample as sampling
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +210,10 @@ def test_divergences_and_depth_are_reported(caplog):
         pm.Normal("x", 0.0, tt.exp(v / 2), shape=9)
     with caplog.at_level(logging.WARNING, "pymc3"):
         idata = sample(funnel, 500)
-        assert "draws diverged" in caplog.text and "Increase target_accept (now 0.8)" in caplog.text
-        assert int(idata.sample_stats["diverging"].sum()) > 0
+        number = int(idata.sample_stats["diverging"].sum())
+        (text,) = [text for text in caplog.messages if "diverged" in text]
+        assert number > 0 and text.startswith(f"{number} of 1000 draws diverged")
+        assert "Increase target_accept (now 0.8)" in text
         caplog.clear()
         sample(line_model(), 200, max_treedepth=1)
         assert "reached max_treedepth=1" in caplog.text
@@ -229,6 +233,28 @@ def test_attributes_tell_how_long_the_warmup_was(line):
     tune = idata.posterior.attrs["tuning_steps"]
     assert 50 < tune < 500
     assert idata.warmup_posterior.sizes["draw"] == tune
+
+
+def test_many_short_chains(line):
+    posterior = sample(line, 200, chains=64, chain_method="vectorized", tune="auto").posterior
+    assert posterior.attrs["tuning_steps"] < 150
+    assert az.rhat(posterior[["beta"]])["beta"].max() < 1.01
+    mean, covariance = line_posterior()
+    for i in range(2):
+        assert_normal(posterior["beta"].values[..., i], mean[i], np.sqrt(covariance[i, i]))
+
+
+def test_low_acceptance_after_an_automatic_warmup_says_what_to_give(line, caplog, monkeypatch):
+    # As if more had been asked for.
+    real = sampling.finish
+
+    def finish(*args, checks, **options):
+        return real(*args, checks={**checks, "target_accept": 0.999}, **options)
+
+    monkeypatch.setattr(sampling, "finish", finish)
+    with caplog.at_level(logging.WARNING, "pymc3"):
+        sample(line, 200, tune="auto", target_accept=0.6)
+    assert "Give tune=1000 instead of 'auto', or a larger target_accept." in caplog.text
 
 
 def test_progress_bar_shows_speed_and_divergences(line, capsys):
