@@ -57,6 +57,17 @@ def replace_input(op: tf.Operation, i: int, tensor: tf.Tensor) -> None:
     op._update_input(i, tensor)
 
 
+@contextlib.contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Print no deprecations (2.13 to 2.17). TensorFlow's own does not come back after an error."""
+    before = deprecation._PRINT_DEPRECATION_WARNINGS
+    deprecation._PRINT_DEPRECATION_WARNINGS = False
+    try:
+        yield
+    finally:
+        deprecation._PRINT_DEPRECATION_WARNINGS = before
+
+
 # -- functions, loops and conditions -----------------------------------------------------------
 
 
@@ -158,7 +169,7 @@ def variables_to_constants(
     only : set of str, optional
         Nodes of the variables. Default: all of them.
     """
-    with deprecation.silence():
+    with without_deprecations():
         return convert_to_constants.convert_variables_to_constants_from_session_graph(
             session, graph_def, roots, variable_names_allowlist=only
         )

@@ -1,7 +1,10 @@
 """Checks of a density: what each stage finds, and what it says of a model that fails there."""
 
+import importlib
 import logging
 import pickle
+import sys
+import types
 
 import numpy as np
 import pymc3 as pm
@@ -14,12 +17,15 @@ from support import tf_normal
 import pymc3_tf
 from pymc3_tf.checking import stages, timing, uses
 from pymc3_tf.checking.checked import Checked, Failed, Skipped
-from pymc3_tf.checking.report import Report, Stage
+from pymc3_tf.checking.report import Report, Stage, current_cell
 from pymc3_tf.checking.subjects import Subject
 from pymc3_tf.exceptions import DiscreteVariableError, GradientError
+from pymc3_tf.gradients import comparison
+from pymc3_tf.gradients.numerical import Line, Slope
 from pymc3_tf.programs.program import Program
 from pymc3_tf.runtime import failures
 
+checking = importlib.import_module("pymc3_tf.checking.check")  # the module, not the function
 Y = np.array([0.3, -0.2, 1.5])
 
 
@@ -110,6 +116,30 @@ def test_a_report_is_printed_stage_by_stage(right, capsys):
     assert repr(found) == "<Report of y: no failure in 9 stages>"
     with pytest.raises(KeyError, match="slope: the stages are captured, shapes, value"):
         found["slope"]
+
+
+def test_a_report_is_shown_once_in_a_cell(capsys, monkeypatch):
+    ipython = types.ModuleType("IPython")
+    shell = types.SimpleNamespace(execution_count=3)
+    ipython.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    stage = Stage("value", "passed", "1")
+    report = Report("x", [stage], current_cell())
+    report._ipython_display_()
+    assert capsys.readouterr().out == ""
+    shell.execution_count = 4
+    report._ipython_display_()
+    assert capsys.readouterr().out == f"{report}\n"
+    shell = None
+    assert current_cell() is None
+    Report("x", [stage], current_cell())._ipython_display_()
+    assert capsys.readouterr().out == f"{report}\n"
+
+
+@pytest.mark.parametrize("show, cell", [(True, 7), (False, None)])
+def test_a_check_knows_the_cell_that_it_prints_in(monkeypatch, show, cell):
+    monkeypatch.setattr(checking, "current_cell", lambda: 7)
+    assert pymc3_tf.check(lambda: model_of(lambda y: y), show=show).cell == cell
 
 
 def test_long_texts_are_wrapped():
@@ -250,6 +280,57 @@ def test_gradient_fails_with_the_element():
     failing_alone(stages.gradient, model, "the gradient of y by 'mu' (element [1]) is wrong")
 
 
+@pytest.mark.parametrize("wrong", [0.0, 1e-3])
+def test_gradient_passes_where_differences_are_rounding(wrong):
+    """Nearly all of the mixture's weight is elsewhere: the first difference is 6 % off."""
+
+    # Of two points of Hogg et al. (2010), Table 1. The third makes the rounding larger.
+    y, sigma = np.array([[479.0, 504.0, 2000.0], [27.0, 14.0, 15.0]])
+
+    @tf.custom_gradient
+    def line(x):
+        return tf.identity(x), lambda upstream: upstream + [0.0, wrong, 0.0]
+
+    def log_normal(y, mean, variance):
+        return -0.5 * ((y - mean) ** 2 / variance + tf.math.log(2 * np.pi * variance))
+
+    def logp(y, mu):
+        on = np.log(0.75) + log_normal(y, line(mu), sigma**2)
+        off = np.log(0.25) + log_normal(y, 400.0, np.exp(9.0) + sigma**2)
+        return tf.reduce_logsumexp(tf.stack([on, off]), axis=0)
+
+    model = model_of(
+        logp,
+        observed=y,
+        prior=lambda: pm.Normal("mu", 400.0, 1.0, shape=3, testval=[400.0] * 3),
+        check_gradient=False,
+    )
+    if wrong:
+        said = "(element [1]) is wrong", "It comes from IdentityN", "in logp: `on = "
+        failing_alone(stages.gradient, model, *said)
+    else:
+        found = run(stages.gradient, model)
+        assert found.numbers["y: mu"] < 1e-4, found
+
+
+def test_gradient_is_compared_at_steps_between_truncation_and_rounding():
+    """A tail of 1e-13 of the density: no difference is both large enough and small enough."""
+    line = Line.__new__(Line)
+
+    def slopes(gradient, steps):
+        return [
+            Slope(gradient, np.sinh(30 * h) / (30 * h) * 1e-11 + noise, is_clear)
+            for h, noise, is_clear in steps
+        ]
+
+    steps = [(3e-2, 0.0, True), (1e-2, 1e-14, False), (3e-3, 1e-12, False)]
+    line.slope = lambda *args: next(left)
+    for gradient, wrong in [(1e-11, False), (1e-11 + 1e-3, True), (2e-11, True), (np.nan, True)]:
+        left = iter(slopes(gradient, steps) + [None] * 3)
+        found = comparison.compared(line, [np.ones(())], [1.0], 0, np.ones(()), None)
+        assert found.is_wrong == wrong, found
+
+
 def test_gradient_fails_where_tensorflow_has_none():
     def logp(y, mu):
         cdf = tf.math.betainc(tf.exp(mu) + 0.0 * y, tf.ones_like(y), 0.4 * tf.ones_like(y))
@@ -295,6 +376,20 @@ def test_prior_draws_outside_of_the_support_are_counted():
         np.random.seed(0)
     assert 30 < found.numbers["infinite"] < 70
     assert found.text.startswith(f"{found.numbers['infinite']} of 100 draws have density zero (y)")
+
+
+@pytest.mark.parametrize("number", [-np.inf, np.inf])
+def test_prior_draws_fail_where_no_density_is_finite(number):
+    def logp(y, mu):
+        inside = tf.where(mu > 9.0, unit(y, mu), number)
+        return inside
+
+    model = model_of(logp, prior=lambda: pm.Normal("mu", 0.0, 1.0, testval=10.0))
+    said = {
+        -np.inf: "y has density zero at all 100 draws from the prior: either the priors give",
+        np.inf: "at draw 1 of 100 from the prior: ",
+    }
+    failing(model, "prior draws", said[number], "in logp: `inside = tf.where(")
 
 
 def test_priors_without_draws_are_skipped():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.util import deprecation
 
 import pymc3_tf
 from pymc3_tf import private_tensorflow as private
@@ -67,6 +68,18 @@ def test_gradient_of_an_op(graph):
     assert private.gradient_function(tf.raw_ops.Rank(input=x).op) is None
     with pytest.raises(LookupError):
         private.gradient_function(tf.raw_ops.Bucketize(input=x, boundaries=[0.0]).op)
+
+
+def test_deprecations_come_back_after_an_error(caplog):
+    @deprecation.deprecated(None, "Do not.")
+    def old():
+        return 1
+
+    with pytest.raises(ZeroDivisionError), private.without_deprecations():
+        1 / (old() - 1)
+    assert "Do not." not in caplog.text
+    old()
+    assert "Do not." in caplog.text
 
 
 def test_kernels_of_an_op():

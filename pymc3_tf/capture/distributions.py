@@ -16,6 +16,7 @@ from pymc3_tf.capture.calls import call_symbolically
 from pymc3_tf.capture.keys import Input
 from pymc3_tf.capture.signatures import arguments_of, call_by_name, signature_of
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
+from pymc3_tf.private_tensorflow import without_deprecations
 from pymc3_tf.programs.serialized import Shape, static_shape
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class _OfDistribution:
         """Return the distribution, as a `_Single` or a `_Joint`."""
         found = self._distribution
         if not _is_distribution(found):
-            found = call_by_name(found, given)
+            # TensorFlow Probability calls its constructors with every argument, given or not, and
+            # prints that some of them, such as jitter of a Gaussian process, are deprecated.
+            with without_deprecations():
+                found = call_by_name(found, given)
         if not _is_distribution(found):
             raise DeclarationTypeError(
                 f"distribution returned {type(found).__name__}. Return a distribution of "

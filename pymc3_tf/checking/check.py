@@ -10,7 +10,7 @@ from theano.graph.basic import Variable
 
 from pymc3_tf.checking import stages, uses
 from pymc3_tf.checking.checked import Checked, Failed, Found, Skipped, first_line
-from pymc3_tf.checking.report import Report, Stage
+from pymc3_tf.checking.report import Report, Stage, current_cell
 from pymc3_tf.checking.subjects import Subject
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError, GradientError
 from pymc3_tf.runtime import failures, forks
@@ -104,7 +104,7 @@ def check(model_or_density: Any, *, show: bool = True, seconds: float = 1.0) -> 
         name, checked = _prepared(model_or_density, seconds, add)
         for stage, run, needed in _STAGES[len(found) :]:
             add(_run(stage, run, needed, checked, found))
-    report = Report(name, found)
+    report = Report(name, found, current_cell() if show else None)
     if show:
         print(report.summary(), flush=True)
     return report

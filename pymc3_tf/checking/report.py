@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import textwrap
 from typing import Any, Dict, List, Optional
 
@@ -52,10 +53,13 @@ class Report:
         What was checked.
     stages : list of Stage
         In their order.
+    cell : int, optional
+        Number of the notebook's cell that has printed it.
     """
 
     subject: str
     stages: List[Stage]
+    cell: Optional[int] = dataclasses.field(default=None, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -86,3 +90,15 @@ class Report:
 
     def __repr__(self) -> str:
         return f"<Report of {self.summary()[:-1]}>"
+
+    def _ipython_display_(self) -> None:
+        # As the last expression of the cell that has printed it, it would be there twice.
+        if self.cell is None or self.cell != current_cell():
+            print(self)
+
+
+def current_cell() -> Optional[int]:
+    """Return the number of the notebook's cell that runs; None outside of IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell.execution_count if shell else None

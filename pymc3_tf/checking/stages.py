@@ -219,7 +219,7 @@ def prior(checked: Checked) -> Found:
     with theano.config.change_flags(compute_test_value="off"):
         sums = [tt.sum(part.output) for part in parts]
         gradients = [tt.grad(total, model.vars, disconnected_inputs="ignore") for total in sums]
-    infinite: List[str] = []
+    zeros = dict.fromkeys((part.name for part in parts), 0)
     evaluate = evaluator(model.vars, [*sums, *(g for group in gradients for g in group)])
     for number, at in enumerate(points):
         inputs = [at[v.name] for v in model.vars]
@@ -234,18 +234,31 @@ def prior(checked: Checked) -> Found:
         failed = failures.take()
         for k, part in enumerate(parts):
             slopes = values[len(parts) + k * len(model.vars) :][: len(model.vars)]
-            bad = np.isnan(values[k]) or (failed and np.isinf(values[k]))
+            bad = np.isnan(values[k]) or values[k] == np.inf or (failed and np.isinf(values[k]))
             if np.isinf(values[k]) and not bad:
-                infinite.append(part.name)
+                zeros[part.name] += 1
             elif bad or not _finite(slopes):
                 there = checked.subject.applied(Point(model.vars, inputs))
                 text = _not_finite(checked, part, there, at, gradient=not bad)
                 raise Failed(where + text)
+    for name, number in zeros.items():
+        if number == len(points):
+            raise Failed(_never_positive(checked, name, Point(model.vars, inputs)))
+    infinite = max(zeros.values())
     if infinite:
-        names = ", ".join(sorted(set(infinite)))
-        text = f"{len(infinite)} of {len(points)} draws have density zero ({names}): right where"
-        return Found(f"{text} that is outside of its support", {"infinite": len(infinite)})
+        names = ", ".join(sorted(name for name in zeros if zeros[name]))
+        text = f"{infinite} of {len(points)} draws have density zero ({names}): right where"
+        return Found(f"{text} that is outside of its support", {"infinite": infinite})
     return Found(f"finite at {len(points)} draws, and so are the gradients", {"infinite": 0})
+
+
+def _never_positive(checked: Checked, name: str, point: Point) -> str:
+    text = (
+        f"{name} has density zero at all {DRAWS} draws from the prior: either the priors give "
+        "nothing that is in its support, or its formula is wrong"
+    )
+    own = (_suspect(applied) for applied in checked.subject.applied(point) if applied.name == name)
+    return at_node(text, next(filter(None, own), None))
 
 
 def _finite(values: List[np.ndarray]) -> bool:

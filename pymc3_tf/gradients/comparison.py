@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from pymc3_tf.gradients.missing import Gap, GradientWays
-from pymc3_tf.gradients.numerical import CLOSE, DISTANCES, Line, direction_of
+from pymc3_tf.gradients.numerical import CLOSE, DISTANCES, Line, Slope, direction_of
 from pymc3_tf.programs.program import Program
 
 # Of arrays up to this size, each element is compared.
@@ -24,7 +24,8 @@ class Comparison(NamedTuple):
     gradient, difference : float
         Of the element where they differ most, or along a random direction.
     error : float
-        Their relative difference. NaN if the function is too flat, or not finite, to tell.
+        Their relative difference. NaN if the function is too flat, or not finite, to tell, such as
+        where differences are all rounding.
     element : tuple of int, optional
         Which element that is; None for a scalar, and for a direction.
     """
@@ -70,7 +71,7 @@ def compare(
     return [
         max(
             (
-                _compared(line, point, gradient, i, direction, element)
+                compared(line, point, gradient, i, direction, element)
                 for direction, element in _directions(point[i], rng)
             ),
             key=lambda found: -1.0 if np.isnan(found.error) else found.error,
@@ -96,25 +97,45 @@ def _directions(x: np.ndarray, rng: np.random.RandomState) -> Iterator[Tuple[np.
         yield alone, element
 
 
-def _compared(
+def compared(
     line: Line, point: Sequence[np.ndarray], gradient: Any, i: int, direction: Any, element: Any
 ) -> Comparison:
+    """Compare along one direction, with differences of several steps."""
     directions: List[Any] = [None] * len(point)
     directions[i] = direction
-    best = Comparison(i, np.nan, np.nan, np.nan, element)
     # Of an element, the derivative itself.
     unit = float(direction.sum()) if element is not None or np.ndim(direction) == 0 else 1.0
-    for step in DISTANCES if gradient else ():
-        slope = line.slope(point, gradient, directions, step)
-        if slope is None or not slope.is_clear:
-            continue
-        larger = max(abs(slope.gradient), abs(slope.difference))
-        error = abs(slope.gradient - slope.difference) / larger
-        # Where the gradient is NaN, that is all there is to say.
-        error = np.inf if np.isnan(error) else error
-        if not error >= best.error:
-            best = Comparison(i, slope.gradient / unit, slope.difference / unit, error, element)
-    return best
+    found = [line.slope(point, gradient, directions, d) for d in DISTANCES if gradient]
+    slopes = [slope for slope in found if slope is not None]
+    clear = [slope for slope in slopes if slope.is_clear]
+    best = min(clear, key=_error, default=None)
+    if best is None or (_error(best) > CLOSE and not _is_certain(slopes)):
+        return Comparison(i, np.nan, np.nan, np.nan, element)
+    return Comparison(i, best.gradient / unit, best.difference / unit, _error(best), element)
+
+
+def _error(slope: Slope) -> float:
+    larger = max(abs(slope.gradient), abs(slope.difference))
+    error = abs(slope.gradient - slope.difference) / larger
+    # Where the gradient is NaN, that is all there is to say.
+    return np.inf if np.isnan(error) else error
+
+
+def _is_certain(slopes: Sequence[Slope]) -> bool:
+    """Return whether the gradient is wrong by more than some difference is.
+
+    Differences of small steps drown in the rounding of the value, eps * |value| / step, and of
+    large ones the error goes with the square of the step. The next smaller step shows how large
+    that error is. Where no step is right, nothing can be told.
+    """
+    return any(
+        (_error(slope) - CLOSE) * max(abs(slope.gradient), abs(slope.difference))
+        > 2 * abs(slope.difference - smaller.difference)
+        if np.isfinite(slope.gradient)
+        else True
+        for slope, smaller in zip(slopes, slopes[1:])
+        if slope.is_clear
+    )
 
 
 def suspect(program: Program, i: int) -> Optional[Gap]:
@@ -123,7 +144,7 @@ def suspect(program: Program, i: int) -> Optional[Gap]:
     outputs = [spec.node for spec in program.outputs if spec.is_floating]
     ways.reach({program.inputs[i].node: 1 << i}, outputs)
     for gap in [*ways.gaps, *ways.steps]:
-        if gap.bits >> i & 1:
+        if gap.bits >> i & 1 and not gap.is_harmless:
             return gap
     for node in program.graph_without_gradients().node:
         if b"CustomGradient" in node.attr["_gradient_op_type"].s:

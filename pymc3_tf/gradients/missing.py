@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, FrozenSet, List, NamedTuple
 
 import tensorflow as tf
@@ -21,6 +22,9 @@ _STEPS = frozenset(
     "Floor Ceil Round Rint Sign FloorDiv TruncateDiv StopGradient StatelessRandomPoisson "
     "StatelessRandomBinomial".split()
 )
+_GUARDS = frozenset("IsFinite IsInf IsNan".split())
+# tf.reduce_logsumexp subtracts the largest element, and adds it again.
+_SHIFT = re.compile(r"(^|/)ReduceLogSumExp(_\d+)?/")
 # They pass values on. Their gradients need the graph around them.
 _CARRIERS = ("TensorArray", "TensorList", "Stack")
 _CARRYING = frozenset(
@@ -43,6 +47,11 @@ class Gap(NamedTuple):
     op: str
     node: str
     is_custom: bool = False  # the function under tf.custom_gradient uses more than its arguments
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it loses nothing: a shift that cancels, or a guard against infinities."""
+        return self.op in _GUARDS or bool(_SHIFT.search(self.node))
 
 
 class GradientWays(Ways):

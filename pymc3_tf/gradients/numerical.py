@@ -85,7 +85,8 @@ def check(program: Program, at: At) -> None:
     if steep and at.known is not None:
         point, shapes = at.known
         for wrong in _wrong_slopes(program, point, shapes, steep):
-            stops = [g for g in ways.steps if g.op == "StopGradient" and g.bits >> wrong.i & 1]
+            steps = [g for g in ways.steps if g.bits >> wrong.i & 1 and not g.is_harmless]
+            stops = [g for g in steps if g.op == "StopGradient"]
             if not stops:
                 raise GradientError(_wrong_text(program, point, wrong))
             _warn(_stop_text(program, wrong, stops[0]))
@@ -115,7 +116,7 @@ class _Wrong(NamedTuple):
     difference: float
 
 
-class _Slope(NamedTuple):
+class Slope(NamedTuple):
     """A slope along a direction, by the gradient and by differences."""
 
     gradient: float
@@ -164,7 +165,7 @@ class Line:
         gradient: Sequence[np.ndarray],
         direction: Direction,
         step: float,
-    ) -> Optional[_Slope]:
+    ) -> Optional[Slope]:
         """Return both slopes; None if the values next to the point are not finite."""
         ahead, behind = moved(point, direction, step), moved(point, direction, -step)
         (up, size, _), (down, *_) = self.at(ahead), self.at(behind)
@@ -179,7 +180,7 @@ class Line:
         # If the value stays the same although the gradient is steep, that is not rounding, even if
         # the program computes in single precision.
         clear = abs(up - down) > _SIGNAL * self.eps * size or abs(along) > _SIGNAL * _SINGLE * size
-        return _Slope(along / (2 * step), (up - down) / (2 * step), bool(clear))
+        return Slope(along / (2 * step), (up - down) / (2 * step), bool(clear))
 
 
 def moved(point: Sequence[np.ndarray], direction: Direction, step: float) -> List[np.ndarray]:
@@ -232,9 +233,9 @@ def _wrong_slopes(
 
 def _verdict(
     line: Line, point: Any, gradient: Sequence[np.ndarray], direction: Direction
-) -> Optional[_Slope]:
+) -> Optional[Slope]:
     """Return both slopes if the gradient is wrong for all steps."""
-    slopes: List[_Slope] = []
+    slopes: List[Slope] = []
     for step in DISTANCES:
         slope = line.slope(point, gradient, direction, step)
         if slope is None:

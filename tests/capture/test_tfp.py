@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 from support import Calls, assert_same_posterior, logp_dlogp
-from tfp_cases import CASES, HALVES, SCALE, declare, masked_flow, name_of, point_near, tfd
+from tensorflow.python.util import deprecation
+from tfp_cases import CASES, HALVES, ONE, SCALE, declare, masked_flow, name_of, point_near, tfd
 
 import pymc3_tf
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
@@ -200,3 +201,12 @@ def test_discrete_distribution_has_its_own_log_density_of_observed_counts():
     point = {"rate_log__": 0.3}
     expected = stats.poisson(np.exp(0.3)).logpmf(data).sum()
     np.testing.assert_allclose(model.y.logp(point), expected, rtol=1e-10)
+
+
+def test_what_tensorflow_probability_gives_itself_is_not_said_to_be_deprecated(caplog, monkeypatch):
+    monkeypatch.setattr(deprecation, "_PRINTED_WARNING", {})  # each is printed once in a process
+    declare(CASES["GaussianProcess"])
+    assert "deprecated" not in caplog.text
+    with tf.Graph().as_default():
+        CASES["GaussianProcess"].build(amplitude=ONE, length=ONE)
+    assert "`jitter` is deprecated" in caplog.text
