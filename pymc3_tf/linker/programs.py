@@ -9,7 +9,15 @@ from theano.graph.basic import Apply
 from theano.graph.op import Op
 
 from pymc3_tf.bridge.op import TensorFlowOp
-from pymc3_tf.linker.dispatch import CONSTANT_BYTES, Translation, Value, resident, tf_funcify
+from pymc3_tf.linker import python
+from pymc3_tf.linker.dispatch import (
+    CONSTANT_BYTES,
+    MissingTranslationError,
+    Translation,
+    Value,
+    resident,
+    tf_funcify,
+)
 from pymc3_tf.programs.building import build
 from pymc3_tf.programs.differentiation import pull_back, value_and_vjp
 from pymc3_tf.programs.program import Program, TensorSpec
@@ -23,6 +31,13 @@ def _program(op: Op, node: Apply) -> Translation:
         raise NotImplementedError(
             f"{program.outputs[0].label} lives on the cluster {program.cluster.target}, and cannot "
             "become a part of another TensorFlow program. Use pm.sample(), or PyMC3's own modes."
+        )
+
+    if program.has_version_1_loop and python.is_allowed():
+        # Inside of another function, TensorFlow would order its stacks across loops.
+        raise MissingTranslationError(
+            f"{program.outputs[0].label} has a while loop of version 1. Build its graph after "
+            "tf.compat.v1.enable_control_flow_v2()."
         )
 
     @tf.custom_gradient

@@ -38,6 +38,11 @@ def python_ops(allowed: bool) -> Iterator[None]:
         _allowed.reset(token)
 
 
+def is_allowed() -> bool:
+    """Whether this trace may call Python."""
+    return _allowed.get()
+
+
 def by_perform(
     node: Apply, missing: MissingTranslationError, link: Callable[..., Any]
 ) -> Translation:
@@ -58,7 +63,7 @@ def by_perform(
         arrays; when it is differentiated, if it has no gradient.
     """
     plain = all(isinstance(x.type, tt.TensorType) for x in [*node.inputs, *node.outputs])
-    if not (_allowed.get() and plain and _has_perform(node.op)):
+    if not (is_allowed() and plain and _has_perform(node.op)):
         raise missing
     shapes = [_shape(y) for y in node.outputs]
     evaluate = _evaluator(node, shapes)

@@ -180,3 +180,30 @@ def test_data_that_the_gradient_hides_are_refused():
         pm.Potential("likelihood", HiddenData()(theta))
         with pytest.raises(NotImplementedError, match="uses hidden data.*an input of the op"):
             pymc3_tf.sample(10, tune=10, chains=1, progressbar=False)
+
+
+@pytest.fixture
+def control_flow_of_version_1():
+    enabled = tf.compat.v1.control_flow_v2_enabled()
+    tf.compat.v1.disable_control_flow_v2()
+    yield
+    if enabled:
+        tf.compat.v1.enable_control_flow_v2()
+
+
+def test_loop_of_version_1_has_its_posterior(control_flow_of_version_1):
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), pm.Model():
+        x = v1.placeholder(tf.float64, [])
+        # XLA knows no way from a number to a text and back.
+        text = tf.strings.as_string(tf.stop_gradient(x), precision=17)
+        same = tf.strings.to_number(text, tf.float64)
+        _, z = v1.while_loop(
+            lambda i, z: i < 5, lambda i, z: (i + 1, z / 2 + 0 * same), (tf.constant(0), x)
+        )
+        assert any(op.type == "LoopCond" for op in z.graph.get_operations())
+        # A standard normal prior, and as much again.
+        pm.TFDensity("y", -0.5 * (32 * z) ** 2, {x: pm.Normal("x", 0.0, 1.0)})
+        idata = pymc3_tf.sample(1000, tune=500, chains=2, random_seed=1, progressbar=False)
+    draws = idata.posterior["x"].values[:, ::5].ravel()
+    assert stats.kstest(draws, stats.norm(0, 0.5**0.5).cdf).pvalue > 1e-3
