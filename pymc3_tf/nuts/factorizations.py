@@ -169,7 +169,11 @@ def substitute(graph_def: Any, host: bool = False) -> None:
         for body in bodies:
             if not any(node.op in wanted for node in body.node_def):
                 continue
-            renamed = _call_instead(function_graph(body), body.node_def, host, library)
+            try:
+                inside = function_graph(body)
+            except ValueError:
+                continue  # its shapes are known where it is called, and not by itself
+            renamed = _call_instead(inside, body.node_def, host, library)
             for node in body.node_def:
                 node.input[:] = [renamed.get(name, name) for name in node.input]
             for name, value in body.ret.items():
