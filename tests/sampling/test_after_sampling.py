@@ -451,3 +451,22 @@ def test_deterministic_that_fails_at_the_start_only_does_not_end_sampling():
         pm.Deterministic("log", log(pm.Normal("x", 100.0, 1.0, testval=-0.1)))
     idata = really_sample(model, tune=200, max_treedepth=8, start={"x": -0.1})
     np.testing.assert_allclose(idata.posterior["log"], np.log(idata.posterior["x"]))
+
+
+def test_log_likelihood_of_a_loop_is_that_of_pymc3():
+    # XLA computes it, 64 draws at a time: of 150, the last call has 22.
+    def recurrence(y, a):
+        states = tf.scan(lambda s, e: a * s + e, y)
+        return -0.5 * tf.square(y - tf.concat([[0.0], a * states[:-1]], 0))
+
+    y = np.random.RandomState(1).normal(size=20)
+    with pm.Model() as model:
+        a = pm.Uniform("a", 0.0, 1.0)
+        pm.TFDensity("y", recurrence, {"a": a}, observed=y)
+        idata = pymc3_tf.sample(150, tune=50, chains=1, random_seed=1, progressbar=False)
+    pointwise = model.fn(model["y"].logp_elemwiset)
+    for draw in (0, 63, 64, 149):
+        drawn = float(idata.posterior["a"][0, draw])
+        expected = pointwise({"a_interval__": np.log(drawn / (1 - drawn))})
+        found = idata.log_likelihood["y"].values[0, draw]
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
