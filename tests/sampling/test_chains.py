@@ -125,9 +125,8 @@ def test_new_data_moves_the_posterior(program):
 
 
 def test_metric_learns_from_draws_and_gradients(drawn):
-    # Not the variances, but the square roots of them over the elements of the precision matrix:
-    # with this diagonal metric the Fisher divergence is smallest.
-    expected = (np.diag(COVARIANCE) / np.diag(DATA[1])) ** 0.25
+    # The variances: minus the covariance of an element with its gradient is one.
+    expected = np.sqrt(np.diag(COVARIANCE))
     np.testing.assert_allclose(drawn.factor, [expected] * 2, rtol=0.1)
 
 
