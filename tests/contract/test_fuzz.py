@@ -178,6 +178,10 @@ def declared(tree, given, as_graph):
 
 def is_right_or_refused(tree, y, x, a, b, as_graph):
     arrays = {"y": y, "x": x, "a": a, "b": b}
+    # The first argument of a function is the value, of which NaN is missing.
+    value = next((name for name in "yx" if f"'{name}'" in repr([tree])), "y")
+    if not as_graph and np.isnan(arrays[value]).any():
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -186,8 +190,7 @@ def is_right_or_refused(tree, y, x, a, b, as_graph):
             return
     native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
     if not as_graph:
-        # The first argument is the value, which has PyMC3's own dtype.
-        value = next((name for name in "yx" if f"'{name}'" in repr([tree])), "y")
+        # The value has PyMC3's own dtype.
         native[value] = native[value].astype(float)
     wanted, by_tape = expected(tree, native)
     assert wanted is not None, "a density that TensorFlow cannot compute was declared"
