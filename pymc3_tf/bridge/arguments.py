@@ -83,15 +83,13 @@ def check_transform(transform: Any) -> None:
     if inspect.isclass(transform):
         raise _wrong_type("transform", transform, f"Make one: {transform.__name__}(...)")
     if not hasattr(transform, "backward"):
-        bijector = hasattr(transform, "forward_event_ndims")
-        raise _wrong_type(
-            "transform",
-            transform,
-            "Give the distribution of the value with distribution=, which brings its bijector, or"
-            if bijector
-            else "Give",
-            "a transform of PyMC3, such as pm.distributions.transforms.log, or None",
-        )
+        known = "a transform of PyMC3, such as pm.distributions.transforms.log, or None"
+        if hasattr(transform, "forward_event_ndims"):
+            known = (
+                "the distribution of the value with distribution=, which brings its bijector, or "
+                + known
+            )
+        raise _wrong_type("transform", transform, f"Give {known}")
 
 
 def check_name(name: Any) -> None:
@@ -205,8 +203,7 @@ def numeric(value: Any, argument: str) -> Any:
         raise _wrong_type(argument, value, "It is too large for a float") from None
 
 
-def _wrong_type(argument: str, value: Any, *mends: str) -> DeclarationTypeError:
-    text = " ".join(mends)
+def _wrong_type(argument: str, value: Any, mend: str) -> DeclarationTypeError:
     shown = repr(value)
     shown = shown if len(shown) < 80 and "\n" not in shown else "an object"
-    return DeclarationTypeError(f"{argument} is {shown} ({type(value).__name__}). {text}.")
+    return DeclarationTypeError(f"{argument} is {shown} ({type(value).__name__}). {mend}.")

@@ -182,8 +182,7 @@ def declare(
     elif named and value is None:
         # What stands for the data is the array that was fed last.
         observed = feeds[-1].source if feeds else np.zeros(0)
-    if np.ndim(observed) == 0 and isinstance(observed, (float, np.ndarray, np.floating)):
-        _refuse_missing(observed)
+    _refuse_missing(observed)
     if observed is not None:
         # PyMC3 never transforms what is observed.
         transform, observed = None, _resident(observed, _value_dtype(source, value))
@@ -265,7 +264,9 @@ def _refuse_source(source: Source, keys: List[Any]) -> None:
 
 
 def _refuse_missing(observed: Any) -> None:
-    if np.isnan(observed):
+    """Refuse a single number that is missing: PyMC3 imputes elements of arrays."""
+    number = isinstance(observed, (float, np.ndarray, np.floating)) and np.ndim(observed) == 0
+    if number and np.isnan(observed):
         raise DeclarationError(
             "the value is one number, and it is missing (NaN). Leave it out, and it is a free "
             "variable of the model."

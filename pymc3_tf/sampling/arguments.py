@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from numbers import Integral
 from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
@@ -94,6 +95,11 @@ def refuse(unknown: Mapping[str, Any]) -> None:
             advice = f"It has: {', '.join(NAMES)}"
         end = "" if advice.endswith("?") else "."
         raise TypeError(f"pymc3_tf.sample has no argument {name!r}. {advice}{end}")
+
+
+def is_whole(number: Any) -> bool:
+    """Whether it is an integer, for which NumPy takes a time, and Python True, as well."""
+    return isinstance(number, Integral) and not isinstance(number, (bool, np.timedelta64))
 
 
 def check_flags(**flags: bool) -> None:

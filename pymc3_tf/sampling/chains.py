@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import threading
 import time
-from numbers import Integral
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -25,6 +24,7 @@ from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, State
 from pymc3_tf.nuts.stan import WindowedAdaptation
 from pymc3_tf.runtime import interruptible
 from pymc3_tf.runtime.forks import available_cores
+from pymc3_tf.sampling.arguments import is_whole
 
 # How a warmup can learn, and the form of the metric.
 INITS = {
@@ -57,7 +57,7 @@ def chain_seeds(random_seed: Union[None, int, Sequence[int]], chains: int) -> np
     if random_seed is None:
         return _words(None, chains)
     for seed in np.ravel(random_seed):
-        if np.asarray(seed).dtype.kind not in "iuO" or not isinstance(seed, Integral) or seed < 0:
+        if not is_whole(seed) or seed < 0:
             raise ValueError(
                 f"random_seed is {random_seed!r}. Give an integer of 0 or more, or a list of one "
                 "for each chain."

@@ -312,9 +312,7 @@ def _check(
         ("max_treedepth", max_treedepth, 1),
     ]
     for name, value, least in counts:
-        # NumPy takes a time for an integer.
-        whole = isinstance(value, (int, np.integer)) and np.asarray(value).dtype.kind in "iu"
-        if not whole or not least <= value < 2**31:
+        if not arguments.is_whole(value) or not least <= value < 2**31:
             other = " or 'auto'" if name == "tune" else ""
             raise ValueError(f"{name} is {value!r}. Give an integer of {least} or more{other}.")
     if max_treedepth > trees.DEEPEST:

@@ -6,7 +6,6 @@ are what its draws are turned into.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -283,7 +282,7 @@ class _Batch:
         self._size = size
         self._one: Any = lambda x, *data: tuple(linked(*split(x), data=data))
         self._dtypes = tuple(output.dtype for output in linked.graph.outputs)
-        self._is_loop = False
+        self._for_xla = False
 
         def many(positions: tf.Tensor, *data: tf.Tensor) -> Any:
             return vectorized(lambda x: self._one(x, *data), positions, self._one_by_one)
@@ -291,17 +290,18 @@ class _Batch:
         # Traced once, for any number of positions.
         self._many = self._traced(many, None)
         ops = {node.op for node in every_node(self._many.graph.as_graph_def())}
-        self._for_xla = self._is_loop and not ops & _CHECKED
+        self._for_xla &= not ops & _CHECKED
 
     def __call__(self, positions: np.ndarray) -> List[np.ndarray]:
         """Return the values of each output, of all positions."""
         data = [tf.constant(array) for array in self._linked.data]
-        call = self._compiled if self._for_xla and len(positions) >= self._ROWS else None
 
         def values(chunk: slice) -> List[np.ndarray]:
-            if call is not None:
-                with contextlib.suppress(tf.errors.OpError, ValueError):  # XLA cannot compile it
-                    return self._by_xla(call, positions[chunk], data)
+            if self._for_xla and len(positions) >= self._ROWS:
+                try:
+                    return self._by_xla(positions[chunk], data)
+                except (tf.errors.OpError, ValueError):
+                    self._for_xla = False  # XLA cannot compile it, and is not asked again
             return [y.numpy() for y in self._many(tf.constant(positions[chunk]), *data)]
 
         def draw_bytes(found: Sequence[np.ndarray]) -> int:
@@ -310,7 +310,7 @@ class _Batch:
         return evaluate_in_chunks(values, len(positions), draw_bytes)
 
     def _one_by_one(self, of_one: Any, positions: tf.Tensor) -> Any:
-        self._is_loop = True
+        self._for_xla = True
         return tf.map_fn(of_one, positions, fn_output_signature=self._dtypes)
 
     @functools.cached_property
@@ -320,11 +320,12 @@ class _Batch:
 
         return self._traced(some, self._ROWS, jit_compile=True)
 
-    def _by_xla(self, call: Any, positions: np.ndarray, data: List[tf.Tensor]) -> List[np.ndarray]:
+    def _by_xla(self, positions: np.ndarray, data: List[tf.Tensor]) -> List[np.ndarray]:
         n = len(positions)
         filled = np.resize(positions, (-(-n // self._ROWS) * self._ROWS, self._size))
         parts = [
-            call(tf.constant(part), *data) for part in np.split(filled, len(filled) // self._ROWS)
+            self._compiled(tf.constant(part), *data)
+            for part in np.split(filled, len(filled) // self._ROWS)
         ]
         return [np.concatenate([y.numpy() for y in found])[:n] for found in zip(*parts)]
 

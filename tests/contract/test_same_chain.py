@@ -3,6 +3,7 @@
 import numpy as np
 import pymc3 as pm
 import tensorflow_probability as tfp
+from support import QUIET
 
 import pymc3_tf  # noqa: F401  # registers pm.TFDensity
 
@@ -52,8 +53,7 @@ SAMPLING = dict(
     chains=1,
     cores=1,
     random_seed=1,
-    progressbar=False,
-    compute_convergence_checks=False,
+    **QUIET,
     return_inferencedata=False,
 )
 

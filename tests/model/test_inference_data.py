@@ -11,7 +11,7 @@ import theano
 import theano.tensor as tt
 import xarray as xr
 from arviz.data import io_pymc3_3x
-from support import tf_normal
+from support import QUIET, tf_normal
 from theano.graph.basic import graph_inputs
 
 import pymc3_tf.patches.arviz_converter
@@ -426,9 +426,8 @@ def test_fed_arrays_are_constant_data_with_their_dims():
             tune=5,
             chains=2,
             cores=1,
-            progressbar=False,
             return_inferencedata=False,
-            compute_convergence_checks=False,
+            **QUIET,
         )
         for each in (model, pickle.loads(pickle.dumps(model))):
             idata = az.from_pymc3(trace, model=each)

@@ -4,7 +4,7 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from support import logp_dlogp
+from support import QUIET, logp_dlogp
 
 from pymc3_tf import TensorFlowOp
 from pymc3_tf.exceptions import DeclarationError
@@ -79,8 +79,7 @@ def test_forked_chains_are_on_the_device():
                 chains=2,
                 cores=2,
                 random_seed=1,
-                progressbar=False,
-                compute_convergence_checks=False,
+                **QUIET,
                 return_inferencedata=False,
             )["mu"]
 

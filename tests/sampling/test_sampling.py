@@ -13,6 +13,7 @@ import tensorflow as tf
 import theano.tensor as tt
 from normal_line import X, Y, assert_normal, line_model, line_posterior, sample
 from scipy import stats
+from support import QUIET
 from theano.compile.ops import as_op
 
 import pymc3_tf
@@ -40,9 +41,8 @@ def test_inference_data_has_what_pm_sample_gives(line):
             tune=10,
             chains=2,
             cores=1,
-            progressbar=False,
             return_inferencedata=True,
-            compute_convergence_checks=False,
+            **QUIET,
         )
     for group in ("posterior", "log_likelihood", "observed_data", "constant_data"):
         assert set(ours[group].data_vars) == set(theirs[group].data_vars), group

@@ -10,7 +10,7 @@ import pymc3 as pm
 import pytest
 import tensorflow as tf
 from scipy import stats
-from support import assert_same_posterior, tf_normal
+from support import QUIET, assert_same_posterior, tf_normal
 
 import pymc3_tf
 
@@ -77,8 +77,7 @@ def test_ranks_of_the_true_parameters_are_uniform(build):
             model=model,
             random_seed=i,
             target_accept=0.9,
-            progressbar=False,
-            compute_convergence_checks=False,
+            **QUIET,
             idata_kwargs={"log_likelihood": False},
         ).posterior
         for name in names:
@@ -140,9 +139,8 @@ def test_posterior_is_that_of_pm_sample(build):
             cores=2,
             target_accept=0.9,
             random_seed=3,
-            progressbar=False,
             return_inferencedata=True,
-            compute_convergence_checks=False,
+            **QUIET,
         )
         ours = pymc3_tf.sample(4000, chains=2, target_accept=0.9, random_seed=3, progressbar=False)
     for name, array in theirs.posterior.data_vars.items():
