@@ -14,6 +14,7 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 import theano
+import theano.tensor as tt
 from cachetools import LRUCache
 from pymc3.util import get_untransformed_name, is_transformed_name
 from theano.graph.basic import Variable, graph_inputs
@@ -61,9 +62,10 @@ class UnconstrainedModel:
         self._inputs = list(model.vars)
         self._potentials = list(model.potentials)
         self._deterministics = list(model.deterministics)
-        # Test values have been computed already, and these would be compiled.
+        # As model.logpt, which asks for test values: Theano would compile C for many terms.
         with theano.config.change_flags(compute_test_value="off"):
-            logpt = model.logpt
+            factors = [v.logpt for v in model.basic_RVs] + self._potentials
+            logpt = tt.sum([tt.sum(factor) for factor in factors])
         self._log_density = link([logpt], self._inputs, python=True)
         self._linked: LRUCache[Any, Linked] = LRUCache(_PROGRAMS)
         self._batches: LRUCache[Any, _Batch] = LRUCache(_PROGRAMS)

@@ -106,3 +106,19 @@ def test_switches_by_constants_stay_apart():
     values = np.linspace(1.0, 2.0, 20)
     (found,) = tf.function(lambda v: f(*tf.unstack(v)), autograph=False)(tf.constant(values))
     np.testing.assert_array_equal(found, np.where(np.arange(20) % 2, values, -values))
+
+
+def test_log_density_asks_for_no_test_values(monkeypatch):
+    # Theano would compile C code for them: of 300 terms, for 20 seconds.
+    with pm.Model() as model:
+        for i in range(3):
+            pm.Normal(f"a{i}", 0.0, 1.0)
+
+    def refuse(node):
+        raise AssertionError(f"the test value of {node} was asked for")
+
+    monkeypatch.setattr(theano.graph.op, "compute_test_value", refuse)
+    unconstrained = UnconstrainedModel(model)
+    monkeypatch.undo()
+    found = unconstrained.log_density(tf.zeros(3, tf.float64), *unconstrained.data)
+    np.testing.assert_allclose(found, model.logp(model.test_point), rtol=1e-12)
