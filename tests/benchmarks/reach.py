@@ -49,7 +49,7 @@ GAUSSIAN = {"gaussian_process", "gaussian_process_500"}
 CHAINS, ROUNDS = 2, 3
 # Trajectories of at most 31 steps, for pm.sample would take hours otherwise.
 DEPTH = 5
-BUDGET = 5  # seconds of pm.sample, about
+BUDGET = 20  # seconds of pm.sample, about
 
 
 def main():
@@ -68,7 +68,7 @@ def main():
     )
     parser.add_argument("--gradients", action="store_true", help="without draws")
     parser.add_argument(
-        "--time-limit", type=int, default=240, help="seconds of a model; default: 240"
+        "--time-limit", type=int, default=600, help="seconds of a model; default: 600"
     )
     parser.add_argument("--alone", choices=LABELS, help="this model in this process, as JSON")
     arguments = parser.parse_args()
@@ -90,7 +90,9 @@ def main():
         progress(LABELS[model])
         found = in_process(model, arguments)
         if found:
-            results["models"].setdefault(model, {}).update(found)
+            known = results["models"].setdefault(model, {})
+            known.pop("failure", None)  # that of an earlier run
+            known.update(found)
         results["targets"] = targets(results["models"])
         if path:
             path.write_text(as_json(results) + "\n", encoding="utf-8")
