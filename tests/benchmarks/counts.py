@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import evidence_file
+from compared_counts import WITHIN, differences
 
 EXPECTED = Path(__file__).with_name("counts.json")
 TEXT = """\
@@ -24,36 +25,6 @@ machine. The tests count again and compare. A count with a tolerance depends on 
 rounding or on the version of TensorFlow; all others have to be equal. (Copies of the data in the
 compiled program: up to 4 KB are constants, one for the value and one for the gradient; more data
 is an argument.)"""
-
-# By how much a count may differ, as a fraction; of all others, not at all. Seeded trajectories have
-# other lengths where the last bit of a sum is another one, and TensorFlow's versions differ in how
-# they serialize graphs and in how many functions their loops have.
-WITHIN = {
-    "pm.sample: TensorFlow calls per draw": 0.2,
-    "pm.sample: TensorFlow calls per leapfrog step": 0.02,
-    "sample: gradients of the warmup": 0.3,
-    "sample: gradients of the draws": 0.3,
-    "sample: calls of the compiled program": 0.3,
-    "sample: functions traced, first time": 0.5,
-    "bytes: frozen graph": 0.1,
-    "bytes: density, as a spawned chain is sent it": 0.1,
-    "bytes: graph of the compiled program": 0.25,
-}
-
-
-def differences(found, expected, within):
-    """Return what is wrong with the counts of all models, as lines of text."""
-    wrong = []
-    for model in sorted({*found, *expected}):
-        ours, theirs = found.get(model, {}), expected.get(model, {})
-        for name in {**theirs, **ours}:
-            number, wanted = ours.get(name), theirs.get(name)
-            if number is None or wanted is None:
-                wrong.append(f"{model}: {name} is {number}, and was {wanted}")
-            elif abs(number - wanted) > within.get(name, 0) * abs(wanted):
-                margin = f" (may differ by {within[name]:.0%})" if name in within else ""
-                wrong.append(f"{model}: {name} is {number:g}, and was {wanted:g}{margin}")
-    return wrong
 
 
 def table(found):
