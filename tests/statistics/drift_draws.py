@@ -101,13 +101,22 @@ def by_sample(model, number):
 
 
 SAMPLERS = {"pm.sample": by_pm_sample, "pymc3_tf.sample": by_sample}
+# How many of the first draws are compared.
+NUMBERS = {"pm.sample": 20, "pymc3_tf.sample": 20}
+BOUND = 1e-6
+CASES = [(model, sampler) for model in MODELS for sampler in SAMPLERS]
 
 
-def model_of(name):
-    """Return a model by name."""
+def label(model, sampler):
+    """Return the name under which draws are kept."""
+    return f"{model}, {sampler}"
+
+
+def draws(name, sampler):
+    """Return the first draws of a model by a sampler."""
     with pm.Model() as model:
         MODELS[name]()
-    return model
+    return SAMPLERS[sampler](model, NUMBERS[sampler])
 
 
 def difference(found, kept):
