@@ -235,6 +235,21 @@ def test_warmup_goes_on_while_a_chain_is_on_its_way():
     assert sum(plan.length for plan in plans) == 600
 
 
+@pytest.mark.parametrize("growth", [3.0, 1 / 3])
+def test_warmup_goes_on_while_the_metric_changes(growth):
+    normal = Normal()
+
+    def draw(plan):
+        seen = normal.draw(plan)
+        if plan.length > 1:  # the first step size is found
+            normal.scales = normal.scales * growth
+            seen.acceptance[:] = 0.8
+        return seen
+
+    plans = warm_up(GradientAdaptation(normal.gradients(), 300, stops_early=True), draw)
+    assert sum(plan.length for plan in plans) == 300
+
+
 @pytest.mark.parametrize(("name", "value"), [("acceptance", 0.65), ("diverging", 0.02)])
 def test_warmup_goes_on_while_draws_are_bad(name, value):
     # Not so bad that the step size would change much.

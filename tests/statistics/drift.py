@@ -57,7 +57,7 @@ def report(found, afresh):
     environments[f"Python {platform.python_version()}, TensorFlow {tf.__version__}"] = found
     rows = [
         [model, f"`{sampler}`", drift.NUMBERS[sampler]]
-        + [f"{found[drift.label(model, sampler)]:.0e}" for found in environments.values()]
+        + [shown(found.get(drift.label(model, sampler))) for found in environments.values()]
         for model, sampler in drift.CASES
     ]
     evidence_file.keep(
@@ -70,6 +70,11 @@ def report(found, afresh):
         rows=rows,
         environments=environments,
     )
+
+
+def shown(value):
+    """Return a difference as text; an environment may lack a case."""
+    return "not run" if value is None else f"{value:.0e}"
 
 
 if __name__ == "__main__":
