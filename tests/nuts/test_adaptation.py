@@ -278,6 +278,8 @@ def test_rhat():
     one, other, halves = rhat(draws)
     assert 0.99 < one < 1.01 and other > 1.3 and halves > 1.3
     assert np.isinf(rhat(np.ones((10, 2))))
+    # Halves 0, 1 and 2, 5: a variance within of 2.5, and of 4.5 between their means.
+    np.testing.assert_allclose(rhat(np.array([[0.0], [1.0], [2.0], [5.0]])), np.sqrt(0.5 + 1.8))
 
 
 # Stan's
