@@ -24,9 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import evidence_file
-from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = evidence_file.FOLDER / "mutation.json"
@@ -72,6 +69,10 @@ class Mutant(NamedTuple):
 
 def sites(source):
     """Return where a module can be changed: kinds of change, and which occurrence of each."""
+    # Here, because pytest imports all modules in search of examples.
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
+
     nodes = list(ast_nodes(get_ast(source)))
     kinds = [get_operator(name) for name in operator_names()]
     return [
@@ -84,6 +85,8 @@ def sites(source):
 
 def mutants(source, number):
     """Return so many changes of a module, drawn at random from the different ones."""
+    from cosmic_ray.mutating import mutate_code
+
     places = sites(source)
     random.Random(SEED).shuffle(places)
     found = {}
