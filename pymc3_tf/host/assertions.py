@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.types_pb2 import DT_BOOL
 
+from pymc3_tf.host.checked_ops import CHECKS, check_of, dtypes
 from pymc3_tf.host.scopes import Scope
-from pymc3_tf.private_tensorflow import op_definition
 from pymc3_tf.programs.serialized import (
     CONTROL_FLOW,
     GraphDef,
@@ -34,97 +34,11 @@ _WITH_EFFECTS = {"Assert", "Case", "If", "StatefulPartitionedCall", "While"}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # What they return depends on shapes alone, which XLA knows.
 _OF_SHAPES = {
-    "BroadcastGradientArgs", "OnesLike", "Rank", "Shape", "ShapeN", "Size", "TensorListElementShape",
-    "TensorListLength", "ZerosLike",
+    "BroadcastGradientArgs", "OnesLike", "Rank", "Shape", "ShapeN", "Size",
+    "TensorListElementShape", "TensorListLength", "ZerosLike",
 }  # fmt: skip
 # What functions return, and what those of loops are given: whether the checks hold.
 _HOLDS, _HELD = "checks_hold", "checks_held"
-
-
-# -- what is checked ---------------------------------------------------------------------------
-
-
-def _all(x: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_all(tf.reshape(x, [-1]), 0)  # of any rank, which is not known here
-
-
-def _are_in_range(indices: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
-    return _all((indices >= 0) & (indices < tf.cast(bounds, indices.dtype)))
-
-
-def _are_rows(indices: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Whether vectors of indices point into an array with a shape."""
-    return _are_in_range(indices, shape[: tf.shape(indices)[-1]])
-
-
-def _is_part(x: tf.Tensor, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    end, shape = begin + tf.maximum(size, 0), tf.shape(x, begin.dtype)
-    return _all((begin >= 0) & (end <= shape))
-
-
-def _is_item(x: tf.Tensor, begin: tf.Tensor, axes: Dict[int, int]) -> tf.Tensor:
-    """Whether the entries of ``begin`` are indices of axes, which may count from the end."""
-    index = tf.gather(begin, list(axes))
-    size = tf.gather(tf.shape(x, begin.dtype), list(axes.values()))
-    return _all((index >= -size) & (index < size))
-
-
-def _item_axes(node: NodeDef) -> Dict[int, int]:
-    """Which axis each index of a slice is one of, without those behind an ellipsis."""
-    bits = {name: node.attr[f"{name}_mask"].i for name in ("shrink_axis", "new_axis", "ellipsis")}
-    axes: Dict[int, int] = {}
-    axis, i = 0, 0
-    while bits["shrink_axis"] >> i and not bits["ellipsis"] >> i & 1:
-        if bits["shrink_axis"] >> i & 1 and not bits["new_axis"] >> i & 1:
-            axes[i] = axis
-        axis += not bits["new_axis"] >> i & 1
-        i += 1
-    return axes
-
-
-class _Check(NamedTuple):
-    """How to see whether an op can be computed."""
-
-    inputs: Tuple[int, ...]  # positions of what it depends on besides shapes
-    holds: Callable[..., tf.Tensor]  # takes all inputs
-    of_integers: bool = False
-
-
-_FINITE = _Check((0,), lambda x: _all(tf.math.is_finite(x)))
-_DIVISION = _Check((1,), lambda x, y: _all(tf.not_equal(y, 0)), of_integers=True)
-_SCATTER = _Check((1,), lambda x, indices, updates: _are_rows(indices, tf.shape(x)))
-_SEGMENTS = _Check((1,), lambda x, ids, n: _all(ids < tf.cast(n, ids.dtype)))
-_CHECKS: Dict[str, _Check] = {
-    "CheckNumerics": _FINITE,
-    "CheckNumericsV2": _FINITE,
-    "Gather": _Check((1,), lambda x, indices: _are_in_range(indices, tf.shape(x)[0])),
-    "GatherV2": _Check((1,), lambda x, indices, axis: _are_in_range(indices, tf.shape(x)[axis])),
-    "GatherNd": _Check((1,), lambda x, indices: _are_rows(indices, tf.shape(x))),
-    "Slice": _Check((1,), _is_part),
-    "ScatterNd": _Check((0,), lambda indices, updates, shape: _are_rows(indices, shape)),
-    "TensorListGetItem": _Check(
-        (1,), lambda x, i, shape: _are_in_range(i, tf.raw_ops.TensorListLength(input_handle=x))
-    ),
-    "Pow": _Check((1,), lambda x, y: _all(y >= 0), of_integers=True),
-    **dict.fromkeys(("TensorScatterUpdate", "TensorScatterAdd", "TensorScatterSub"), _SCATTER),
-    **dict.fromkeys(("TensorScatterMax", "TensorScatterMin"), _SCATTER),
-    **dict.fromkeys(
-        (f"UnsortedSegment{kind}" for kind in ("Sum", "Prod", "Max", "Min")), _SEGMENTS
-    ),
-    **dict.fromkeys(
-        ("Div", "FloorDiv", "TruncateDiv", "Mod", "FloorMod", "TruncateMod"), _DIVISION
-    ),
-}
-
-
-def _check_of(node: NodeDef) -> Optional[_Check]:
-    if node.op == "StridedSlice":
-        axes = _item_axes(node)
-        return _Check((1,), lambda x, begin, *_: _is_item(x, begin, axes)) if axes else None
-    check = _CHECKS.get(node.op)
-    if check and check.of_integers and not tf.as_dtype(node.attr["T"].type).is_integer:
-        return None
-    return check
 
 
 # -- functions ---------------------------------------------------------------------------------
@@ -191,9 +105,9 @@ class _Functions:
                 varies[node.name] = [node.name in given]
             if node.op == "Assert" and (always or flags[0]):
                 found.append(inputs[0])
-            check = _check_of(node)
+            check = check_of(node)
             if check and any(flags[i] or self._may(scope, inputs[i], always) for i in check.inputs):
-                found.append(scope.graft(check.holds, list(zip(inputs, _dtypes(node)))))
+                found.append(scope.graft(check.holds, list(zip(inputs, dtypes(node)))))
         return [holds for holds in found if holds is not None], does_vary
 
     def _may(self, scope: Scope, tensor: str, always: bool) -> bool:
@@ -350,12 +264,6 @@ class _Functions:
         return function.variants[kind]
 
 
-def _dtypes(node: NodeDef) -> List[tf.DType]:
-    """Return the dtypes of the inputs of an op without lists."""
-    arguments = op_definition(node.op).input_arg
-    return [tf.as_dtype(arg.type or node.attr[arg.type_attr].type) for arg in arguments]
-
-
 def _keep_what_returns(definition: Any, scope: Scope, holds: str) -> None:
     """Delete the assertions of a function, and what only they need."""
     for name, node in list(definition.control_ret.items()):
@@ -417,7 +325,7 @@ def add(
     name_functions(graph)
     define_functions(graph)
     graph_def.CopyFrom(graph)
-    return holds
+    return holds if ":" in holds else f"{holds}:0"
 
 
 def are_in(
@@ -435,7 +343,7 @@ def are_out_of_reach(graph_def: GraphDef) -> bool:
 
 def _rewritten(graph_def: GraphDef, outputs: Sequence[str], varying: Any) -> Any:
     ops = {node.op for node in every_node(graph_def)}
-    if ops & _VERSION_1 or not ops & {"Assert", "StridedSlice", *_CHECKS}:
+    if ops & _VERSION_1 or not ops & {"Assert", "StridedSlice", *CHECKS}:
         return None
     graph = GraphDef.FromString(graph_def.SerializeToString())
     scope = Scope(graph.node)
