@@ -4,6 +4,7 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from scipy import stats
 from support import QUIET, Calls, assert_same_posterior
 
@@ -54,3 +55,28 @@ def test_failed_check_of_a_compiled_program_is_told_as_without_xla(caplog):
             pm.TFDensity("x", asserted, testval=1.0, jit_compile=jit_compile, errors="raise")
         with pytest.raises(pymc3_tf.exceptions.EvaluationError, match="x = 0.2.*assertion failed"):
             model.logp({"x": 0.2})
+
+
+@pytest.mark.slow
+def test_solver_that_reaches_no_end_bounds_the_posterior():
+    """The solution of z' = r z^2 is 1 / (1 - r t): at r = 1 it becomes infinite before t = 1."""
+    solver = tfp.math.ode.DormandPrince(rtol=1e-6, atol=1e-6, max_num_steps=500)
+    y, sigma = 0.3, 0.5
+
+    def logp(y, r):
+        z = solver.solve(
+            lambda t, z, r: r * z**2,
+            0.0,
+            tf.ones([], tf.float64),
+            solution_times=[1.0],
+            constants={"r": r},
+        ).states[0]
+        return -0.5 * tf.square((y - 1 / z) / sigma)
+
+    with pm.Model():
+        r = pm.Uniform("r", -3.0, 3.0, testval=0.0)
+        pm.TFDensity("y", logp, {"r": r}, observed=np.array(y))
+        idata = pymc3_tf.sample(1000, tune=500, chains=2, random_seed=1, **QUIET)
+    assert idata.sample_stats.diverging.values.any()
+    inverse = stats.truncnorm(-y / sigma, np.inf, y, sigma)
+    assert_same_posterior(1 - idata.posterior.r, (inverse.mean(), inverse.std()))
