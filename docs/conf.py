@@ -36,11 +36,20 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib.bibtex",
+    "evidence",
     "executed",
     "mathml",
 ]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "examples", "executed", "extensions", "drawings", "inventories"]
+exclude_patterns = [
+    "_build",
+    "evidence",
+    "examples",
+    "executed",
+    "extensions",
+    "drawings",
+    "inventories",
+]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

@@ -46,22 +46,23 @@ def library(name: str) -> Optional[ctypes.CDLL]:
     if tf.config.list_physical_devices("GPU"):
         return None
     with _lock:
-        return _loaded(name)
+        return loaded(name)
 
 
 @functools.lru_cache(None)
-def _loaded(name: str) -> Optional[ctypes.CDLL]:
+def loaded(name: str) -> Optional[ctypes.CDLL]:
+    """Return a library of this process, built if need be; None, said once, if that fails."""
     try:
-        path = _built(name)
-        loaded = ctypes.CDLL(str(path))
-        loaded.pymc3_tf_register()
+        path = built(name)
+        found = ctypes.CDLL(str(path))
+        found.pymc3_tf_register()
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.splitlines() if "error" in line]
         reason = (lines or error.stderr.splitlines() or [str(error)])[0]
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
         reason = str(error)
     else:
-        return loaded
+        return found
     _log.info(
         "The C++ routines of pymc3_tf cannot be used, and sampling goes on without them. Large "
         "matrices take longer so. The reason: %s",
@@ -70,7 +71,7 @@ def _loaded(name: str) -> Optional[ctypes.CDLL]:
     return None
 
 
-def _built(name: str) -> Path:
+def built(name: str) -> Path:
     """Return the path of a library. Build it if that was not done before."""
     source = _FOLDER / f"{name}.cc"
     command = [*_compiler(), *_flags()]

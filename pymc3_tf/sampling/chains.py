@@ -363,7 +363,7 @@ def _progress(groups: Sequence[Group], draws: int) -> Progress:
 def _collect(
     sampler: CompiledSampler, runners: Sequence[Runner], keep_warmup: bool, interrupted: bool
 ) -> ChainsResult:
-    kept, length = _most([sum(map(len, runner.draws)) for runner in runners])
+    kept, length = most_draws([sum(map(len, runner.draws)) for runner in runners])
     some = [runners[i] for i in kept]
 
     def gather(rows: Sequence[Sequence[np.ndarray]], length: Optional[int] = None) -> Draws:
@@ -382,7 +382,7 @@ def _collect(
     )
 
 
-def _most(lengths: Sequence[int]) -> Tuple[List[int], int]:
+def most_draws(lengths: Sequence[int]) -> Tuple[List[int], int]:
     """Return which chains to keep, and up to which length, for most draws in all."""
     longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     number = max(range(1, len(longest) + 1), key=lambda k: (k * lengths[longest[k - 1]], k))

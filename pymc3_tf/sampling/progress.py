@@ -53,7 +53,7 @@ class ProgressBar:
 
         def tick() -> None:
             while not over.wait(_TICK):
-                spent = _duration(time.perf_counter() - begin)
+                spent = duration(time.perf_counter() - begin)
                 self._view.show(0, f"{build.under_way() or text}, {spent}")
 
         self._text = text
@@ -84,7 +84,7 @@ class ProgressBar:
             f"divergence{'' if divergences == 1 else 's'}"
         )
         if 0 < made < self._total:
-            self._text += f", {_duration(spent * (self._total - made) / made)} left"
+            self._text += f", {duration(spent * (self._total - made) / made)} left"
         self._view.show(made, self._text)
         if made >= self._total:
             self._end(made)
@@ -203,7 +203,8 @@ class _Log:
         pass
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds, such as ``1:02:05`` or ``0:07``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

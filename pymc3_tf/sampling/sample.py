@@ -221,7 +221,9 @@ def sample(
     progress = ProgressBar(chains * (draws + longest), shown=progressbar)
     try:
         with progress.step("translating the model to TensorFlow"):
-            unconstrained, program = _compiled(model, batch, max_treedepth, metric, jit_compile)
+            unconstrained, program = compiled_model(
+                model, batch, max_treedepth, metric, jit_compile
+            )
         begin = time.perf_counter()
         with progress.step("computing the model where chains start"):
             starts = chain_starts(
@@ -355,7 +357,7 @@ class _Compiled(Dict[Any, Any]):
         return _Compiled()
 
 
-def _compiled(
+def compiled_model(
     model: pm.Model, batch: int, max_treedepth: int, metric: str, jit_compile: bool
 ) -> Tuple[UnconstrainedModel, nuts.CompiledSampler]:
     """Return the functions of a model and its sampler: those of last time, if nothing changed."""
@@ -401,7 +403,7 @@ def _wanted(
 ) -> List[str]:
     """Return the observed variables of which to compute the log likelihood, and try it."""
     every = [v.name for v in model.observed_RVs]
-    wanted = _names(names, every)
+    wanted = observed_names(names, every)
     numbers = sum(a.size for a in unconstrained.log_likelihood(start[None], wanted).values())
     if names is not None or numbers * draws <= _LOG_LIKELIHOOD_NUMBERS:
         return wanted
@@ -414,7 +416,8 @@ def _wanted(
     return []
 
 
-def _names(names: Any, every: List[str]) -> List[str]:
+def observed_names(names: Any, every: List[str]) -> List[str]:
+    """Return the observed variables whose log likelihood is asked for."""
     if names is None or isinstance(names, (bool, np.bool_)):
         return [] if names is not None and not names else every
     listed = [names] if isinstance(names, str) else names

@@ -73,7 +73,7 @@ def chain_starts(
     points = _points(start, len(seeds))
     test_point = model.test_point  # a property that computes it
     middles = np.array(
-        [unconstrained.vector(_completed(model, given, test_point)) for given in points]
+        [unconstrained.vector(completed(model, given, test_point)) for given in points]
     )
     noise = np.array(
         [jitter * unconstrained.vector(_is_open(model, given, test_point)) for given in points]
@@ -152,7 +152,7 @@ def _points(start: Any, chains: int) -> List[Mapping[str, Any]]:
     return list(points)
 
 
-def _completed(
+def completed(
     model: pm.Model, given: Mapping[str, Any], test_point: Mapping[str, Any]
 ) -> Dict[str, np.ndarray]:
     """Return the point of a model's unconstrained variables that a user gave a part of."""

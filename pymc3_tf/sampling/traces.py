@@ -225,12 +225,12 @@ def warn(
     """Check the convergence as PyMC3 does, and log what it would, in one line for all chains."""
     stats = {name: array.values for name, array in idata.sample_stats.items()}
     numbers = list(trace.chains)
-    trace.report._add_warnings(_warnings(stats, numbers, target_accept, max_treedepth, automatic))
+    trace.report._add_warnings(warnings_of(stats, numbers, target_accept, max_treedepth, automatic))
     trace.report._run_convergence_checks(idata, next(iter(trace._straces.values())).model)
     trace.report._log_summary()
 
 
-def _warnings(
+def warnings_of(
     stats: Mapping[str, np.ndarray],
     numbers: Sequence[int],
     target_accept: float,

@@ -73,7 +73,7 @@ def test_ops_values_and_starts():
     with pm.Model() as model:
         pm.TFDensity("x", lambda x: -(x**2), shape=4, testval=big)
     np.testing.assert_allclose(model.logp(model.test_point), -np.sum(X**2))
-    start = starts._completed(model, {"x": big}, model.test_point)["x"]
+    start = starts.completed(model, {"x": big}, model.test_point)["x"]
     assert start.dtype.isnative
     np.testing.assert_array_equal(start, X)
 

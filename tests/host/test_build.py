@@ -27,7 +27,7 @@ def environment(tmp_path, monkeypatch):
         monkeypatch.setenv("CXX", str(path))
 
     # What this process has loaded stays.
-    monkeypatch.setattr(build, "_loaded", build._loaded.__wrapped__)
+    monkeypatch.setattr(build, "loaded", build.loaded.__wrapped__)
     return tmp_path / "cache" / "pymc3_tf", compiler
 
 
@@ -75,12 +75,12 @@ def test_cache_that_cannot_be_made(environment, caplog):
 def test_each_compiler_and_each_tensorflow_has_a_library_of_its_own(environment, monkeypatch):
     cache, compiler = environment
     compiler("echo one >&2;" + WRITES)
-    paths = {build._built("routines")}
-    assert {build._built("routines")} == paths
+    paths = {build.built("routines")}
+    assert {build.built("routines")} == paths
     compiler("echo another >&2;" + WRITES)
-    paths.add(build._built("routines"))
+    paths.add(build.built("routines"))
     monkeypatch.setattr(build.tf, "__version__", "2.99.0")
-    paths.add(build._built("routines"))
+    paths.add(build.built("routines"))
     assert len(paths) == 3
     assert set(cache.iterdir()) == paths
 
@@ -88,8 +88,8 @@ def test_each_compiler_and_each_tensorflow_has_a_library_of_its_own(environment,
 def test_log_says_it_once_and_a_gpu_leaves_it_out(monkeypatch, caplog):
     caplog.set_level(logging.INFO, "pymc3")
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    build._loaded("none")
-    build._loaded("none")
+    build.loaded("none")
+    build.loaded("none")
     only_message(caplog)
     monkeypatch.setattr(build.tf.config, "list_physical_devices", lambda kind: [kind])
     assert build.library("routines") is None
@@ -100,7 +100,7 @@ def test_two_processes_build_at_once(tmp_path):
     compiler = tmp_path / "compiler"
     compiler.write_text(f"#!/bin/sh\nsleep 0.2\n{WRITES}")
     compiler.chmod(0o700)
-    code = "from pymc3_tf.host import build; print(build._built('routines'))"
+    code = "from pymc3_tf.host import build; print(build.built('routines'))"
     environment = {**os.environ, "CXX": str(compiler), "XDG_CACHE_HOME": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)

@@ -35,7 +35,7 @@ def sample(model, draws=5, chains=2, compute_convergence_checks=False, **options
     """What `pymc3_tf.sample` makes of draws, which here are not from the posterior."""
     kwargs = dict(options.pop("idata_kwargs", {}))
     known = UnconstrainedModel(model)
-    observed = sampling._names(
+    observed = sampling.observed_names(
         kwargs.pop("log_likelihood", None), [v.name for v in model.observed_RVs]
     )
     random = np.random.RandomState(1)

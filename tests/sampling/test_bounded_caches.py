@@ -102,8 +102,8 @@ def test_lengths_of_data_leave_a_few_compiled_programs(monkeypatch):
         pm.Normal("y", pm.Normal("mu") * x, 1.0, observed=x)
     for length in range(2, 32):
         pm.set_data({"x": np.ones(length)}, model=model)
-        known, program = sample._compiled(model, 0, 10, False, True)
-        assert sample._compiled(model, 0, 10, False, True) == (known, program)
+        known, program = sample.compiled_model(model, 0, 10, False, True)
+        assert sample.compiled_model(model, 0, 10, False, True) == (known, program)
     gc.collect()
     assert len(made) == 30
     assert sum(ref() is not None for ref in made) == sample._PROGRAMS

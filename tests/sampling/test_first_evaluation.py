@@ -231,7 +231,7 @@ def test_trees_deeper_than_what_memory_holds_are_refused():
             sample(max_treedepth=21)
     zeros = np.zeros((1, 9))
     stats = {"lp": zeros, "diverging": zeros, "acceptance_rate": zeros, "tree_depth": zeros + 20}
-    (warning,) = traces._warnings(stats, [0], 0.8, 20, automatic=False)
+    (warning,) = traces.warnings_of(stats, [0], 0.8, 20, automatic=False)
     assert warning.message.endswith("max_treedepth=20. Reparameterize.")
 
 
@@ -246,17 +246,17 @@ def test_warnings_are_of_all_chains_together(automatic, advice):
     stats["diverging"][1:, :5] = 1
     stats["tree_depth"][2:, :6] = 10
     stats["acceptance_rate"][[1, 3]] = [[0.65], [0.6]]
-    found = traces._warnings(stats, [0, 1, 2, 5], 0.8, 10, automatic)
+    found = traces.warnings_of(stats, [0, 1, 2, 5], 0.8, 10, automatic)
     texts = [warning.message for warning in found]
     assert texts[0].startswith("15 of 400 draws diverged: ")
     assert texts[1].startswith("More than 5 % of the draws of chains 2, 5 reached max_treedepth=10")
     low = "The mean acceptance rate of chains 1, 5 is as low as 0.60, where 0.8 was asked for. "
     assert texts[2].startswith(low + advice)
     many = {name: np.concatenate([array] * 5) for name, array in stats.items()}
-    texts = [w.message for w in traces._warnings(many, range(20), 0.8, 10, automatic)]
+    texts = [w.message for w in traces.warnings_of(many, range(20), 0.8, 10, automatic)]
     assert "rate of 10 chains is as low" in texts[2]
     stats["acceptance_rate"][:] = 0.6
-    assert "rate is as low" in traces._warnings(stats, range(4), 0.8, 10, automatic)[2].message
+    assert "rate is as low" in traces.warnings_of(stats, range(4), 0.8, 10, automatic)[2].message
 
 
 def test_random_streams_are_refused_with_what_to_do():

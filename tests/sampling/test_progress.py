@@ -170,7 +170,7 @@ def test_what_takes_long_before_the_first_draw_is_said(clock, monkeypatch):
 
 
 def test_time_is_told_as_clocks_do():
-    assert [progress._duration(s) for s in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]
+    assert [progress.duration(s) for s in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]
 
 
 NOTEBOOK = """

@@ -131,5 +131,5 @@ def test_interrupt_in_the_warmup_is_passed_on(program):
 
 
 def test_chains_kept_after_an_interrupt_have_most_draws():
-    assert chains._most([100, 90, 10, 0]) == ([0, 1], 90)
-    assert chains._most([5, 5, 5]) == ([0, 1, 2], 5)
+    assert chains.most_draws([100, 90, 10, 0]) == ([0, 1], 90)
+    assert chains.most_draws([5, 5, 5]) == ([0, 1, 2], 5)
