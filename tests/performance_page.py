@@ -77,7 +77,9 @@ def compiling():
         draws = ours.get("break_even_draws")
         paid = "never" if draws is None else f"{draws:,}"
         rows.append([results["labels"]["models"][model], number(ours["compile_seconds"]), paid])
-    return table(["", "seconds to compile", "faster than plain PyMC3 from this many draws on"], rows)
+    return table(
+        ["", "seconds to compile", "faster than plain PyMC3 from this many draws on"], rows
+    )
 
 
 def reach():
@@ -108,7 +110,10 @@ def adaptation():
     for name, label in results["labels"].items():
         found = [methods.get(name) for methods in models.values()]
         rows.append([label, *(number(mean(x, "ess_per_1000")) if x else "" for x in found)])
-    for name, label in (("auto", "gradients of a chain's warmup, tune='auto'"), ("nutpie", "the same, nutpie")):
+    for name, label in (
+        ("auto", "gradients of a chain's warmup, tune='auto'"),
+        ("nutpie", "the same, nutpie"),
+    ):
         rows.append([label, *(number(mean(m[name], "warmup")) for m in models.values())])
     labels = {**saved("sampling")["labels"]["models"], "factors": "250 coefficients"}
     return table(["", *(labels[model] for model in models)], rows)

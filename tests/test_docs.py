@@ -109,23 +109,6 @@ def test_no_page_installs_from_an_index():
             assert not re.search(r"pip install .*pymc3-tf", path.read_text("utf-8")), path
 
 
-def test_readme_has_the_speeds_of_the_benchmark():
-    models = json.loads((ROOT / "docs/benchmarks/sampling.json").read_text("utf-8"))["models"]
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-
-    def ratios(method):
-        speeds = [
-            (m[method]["ess_per_second"], m["pymc3"]["ess_per_second"]) for m in models.values()
-        ]
-        return sorted(ours / plain for ours, plain in speeds)
-
-    low, *_, high = ratios("xla")
-    assert f"`pymc3_tf.sample` makes {low:.2g} to {high:.2g} times the effective samples" in text
-    assert f"makes up to {high:.2g} times the effective samples" in text
-    low, *_, high = ratios("density")
-    assert f"with `pm.sample` makes {low:.2g} to {high:.2g} times" in text
-
-
 def test_drawings_are_those_of_the_layers():
     script = runpy.run_path(str(ROOT / "docs/drawings/packages.py"))
     drawn = [set(row) for row in script["LAYERS"]]
