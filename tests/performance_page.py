@@ -75,7 +75,7 @@ def compiling():
     for model, found in ordered(results["models"]).items():
         ours = found["xla"]
         draws = ours.get("break_even_draws")
-        paid = "never" if draws is None else f"{draws:,}"
+        paid = "never" if draws is None else f"{draws:,} draws on"
         rows.append([results["labels"]["models"][model], number(ours["compile_seconds"]), paid])
     return table(
         ["", "seconds to compile", "faster than plain PyMC3 from this many draws on"], rows

@@ -73,6 +73,14 @@ def test_notebooks_have_been_executed_as_they_are(page):
     assert code == executed, "build the docs (tox -e docs), and commit docs/executed"
 
 
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_notebooks_can_be_downloaded(page):
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    folder = Path("docs", page).parent
+    link = f"{{nb-download}}`This page as a notebook <{Path(page).stem}.ipynb>`"
+    assert f"{link} runs in the folder `{folder}`." in text.split("```{code-cell}")[0]
+
+
 def test_no_notebook_is_kept_without_its_page():
     kept = (ROOT / "docs/executed").rglob("*.ipynb")
     pages = {str(p.relative_to(ROOT / "docs/executed").with_suffix(".md")) for p in kept}
