@@ -18,8 +18,6 @@ logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("pymc3").addFilter(
     lambda record: record.levelno >= logging.WARNING and "outdated" not in record.getMessage()
 )
-# That a single chain has no r_hat. ArviZ sets the level of its logger when it is imported.
-logging.getLogger("arviz").addFilter(lambda record: record.levelno >= logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
