@@ -302,7 +302,7 @@ def in_draws(program, positions):
     @tf.function(autograph=False, jit_compile=True)
     def call(x):
         def body(i, x, *_):
-            value, gradient = program._in_draws(x)
+            value, gradient = program.in_draws(x)
             return i + 1, x + 0.0 * x, tf.ensure_shape(value, x.shape[:-1]), gradient
 
         start = 0, x, tf.zeros(x.shape[:-1], tf.float64), x
