@@ -58,7 +58,9 @@ def inlined(function: Any) -> Any:
             marked.attr.pop(mark, None)
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
-    graph_def = optimize(graph_def, [*inputs, *outputs], ["function"])
+    graph_def = optimize(
+        graph_def, [*inputs, *outputs], ["function", "common_subgraph_elimination"]
+    )
     name_functions(graph_def)
     define_functions(graph_def)
     return graph_def
