@@ -230,6 +230,33 @@ def test_interrupt_returns_the_draws_so_far(tmp_path):
             )
 
 
+def test_interrupt_at_the_fork_is_heard():
+    result = run_text(
+        """
+        import os, signal
+        from parallel_cells import pm, tensorflow_model
+
+        def interrupt():
+            if not said:
+                said.append("fork")
+                os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        said = []
+        os.register_at_fork(after_in_parent=interrupt)
+        for _ in range(2):
+            with tensorflow_model("function", "small"):
+                try:
+                    pm.sample(5, tune=5, chains=2, cores=2, mp_ctx="fork", progressbar=False)
+                    said.append("draws")
+                except KeyboardInterrupt:
+                    said.append("interrupt")
+        print(*said)
+        """
+    )
+    assert result.stdout.split() == ["fork", "interrupt", "draws"], result.stderr
+
+
 def test_compiledir_that_cannot_be_made_is_theanos_own_error(tmp_path):
     (tmp_path / "file").write_text("")
     result = run_text(
