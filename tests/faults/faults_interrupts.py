@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from unittest import mock
@@ -40,11 +41,11 @@ class Cycle:
         self.mark("end")
         return number
 
-    def moment(self, phase, random):
-        """Some time in a phase, from the beginning of the cycle on."""
+    def seconds(self, phase):
+        """How long a phase took."""
         times = [*self.begins.values()]
         begin = [*self.begins].index(phase)
-        return random.uniform(*times[begin : begin + 2]) - times[0]
+        return times[begin + 1] - times[begin]
 
     def phase_at(self, moment):
         """Which phase it was."""
@@ -106,28 +107,40 @@ def in_our_sample(fault, random):
 
 def interrupted(cycle_of, random, goes_on):
     """Interrupt one cycle after the other."""
+    dropped = []
+    sys.unraisablehook = lambda said: dropped.append(name_of(said.object))
     undisturbed = cycle_of()
     assert undisturbed.run() == cycle_of.draws
     while True:
-        cycle = cycle_of()
-        press = CtrlC(undisturbed.moment(random.choice(PHASES), random))
-        text, ends_well = "", False
+        dropped.clear()
+        cycle, phase = cycle_of(), random.choice(PHASES)
+        press = CtrlC(cycle, phase, random.uniform(0.0, undisturbed.seconds(phase)))
+        number = None
         try:
             with press:
                 number = cycle.run()
-            ends_well = True
+            text = "all draws" if number == cycle.draws else "the draws so far"
         except KeyboardInterrupt:
             text = "KeyboardInterrupt"
         except BaseException as error:
             text = f"{type(error).__name__}: {error}"
             if str(error) == NO_DRAWS:
                 text = "PyMC3's error that there are no draws"
-        seconds = time.monotonic() - press.time if press.time else 0.0
-        phase = cycle.phase_at(press.time) if press.time else "end"
-        if ends_well:
-            text = "all draws" if number == cycle.draws else "the draws so far"
+        seconds = time.monotonic() - press.time
+        if not press.time:
+            continue  # the cycle was faster, and this was no trial
+        phase = cycle.phase_at(press.time)
+        good = is_right(cycle_of, phase, text)
+        if not good and dropped:
+            # What is raised there Python cannot pass on. Users press again.
+            text, good, seconds = f"dropped by Python in {dropped[0]}", True, 0.0
         goes_on()
-        yield f"{phase}: {text}", is_right(cycle_of, phase, text), seconds
+        yield f"{phase}: {text}", good, seconds
+
+
+def name_of(function):
+    """Return the name of what Python could not raise an error in."""
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def is_right(cycle_of, phase, text):
@@ -144,8 +157,8 @@ def is_right(cycle_of, phase, text):
 class CtrlC:
     """Sends what a terminal sends, to this process and those of its chains."""
 
-    def __init__(self, wait):
-        self.wait, self.time = wait, 0.0
+    def __init__(self, cycle, phase, wait):
+        self.cycle, self.phase, self.wait, self.time = cycle, phase, wait, 0.0
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.work)
 
@@ -157,6 +170,8 @@ class CtrlC:
         self.thread.join()
 
     def work(self):
+        while not (self.phase in self.cycle.begins or self.over.wait(0.002)):
+            pass
         if not self.over.wait(self.wait):
             self.time = time.monotonic()
             os.killpg(os.getpgrp(), signal.SIGINT)

@@ -44,13 +44,13 @@ def lost(random, moment):
         yield f"{text}, and the log {'names' if said else 'lacks'} the server", good, seconds
 
 
-def sample_and_lose(draw, cores):
+def sample_and_lose(at, cores):
     """Return how many draws are left if a server ends at one, and after how many seconds."""
     times = []
     with example.workers(2) as (processes, target):
 
-        def kill(trace, at):
-            if at.draw_idx == draw and not times:
+        def kill(trace, draw):
+            if draw.draw_idx == at and not times:
                 processes[1].kill()
                 processes[1].wait()
                 times.append(time.monotonic())

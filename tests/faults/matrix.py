@@ -127,8 +127,9 @@ def write(row):
             "Chains were killed, Ctrl-C was sent, disks were full or read-only, memory was short, "
             "and servers of a cluster ended, at moments that a seed chose, in real processes. "
             "After each trial the same process had to sample again, with the same draws as before. "
-            "The table has what came out, how many of the outcomes were wrong, and the most "
-            "seconds after which the user had control again."
+            "The table has what came out, how many outcomes were not as wanted, and the most "
+            "seconds after which the user had control again. (Where no thread can start for lack "
+            "of memory, TensorFlow itself ends the process.)"
         ),
         "command": "python tests/faults/matrix.py",
         "date": datetime.date.today().isoformat(),
@@ -136,7 +137,7 @@ def write(row):
             "Python": platform.python_version(),
             **{library: metadata.version(library) for library in LIBRARIES},
         },
-        "columns": ["fault", "trials", "outcomes", "wrong", "worst seconds"],
+        "columns": ["fault", "trials", "outcomes", "not as wanted", "worst seconds"],
         "rows": [rows[fault] for fault in FAULTS if fault in rows],
     }
     PAGE.parent.mkdir(exist_ok=True)

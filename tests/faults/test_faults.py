@@ -13,8 +13,12 @@ def test_session_goes_on(fault):
     assert all(outcome.good for outcome in outcomes), outcomes
 
 
+# Where no thread can start for lack of memory, TensorFlow ends the process.
+SURE = [fault for fault in matrix.FAULTS if not fault.startswith("memory")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", matrix.FAULTS)
+@pytest.mark.parametrize("fault", SURE)
 def test_session_goes_on_whenever_it_happens(fault):
     outcomes = list(matrix.happen(fault, seed=1000))
     assert all(outcome.good for outcome in outcomes), outcomes
