@@ -35,7 +35,8 @@ FAULTS = {
 
 def main(fault, seed, trials):
     """Let a fault happen some times in this process."""
-    faulthandler.register(signal.SIGUSR1)  # says where it hangs
+    faulthandler.enable()  # says where it crashes
+    faulthandler.register(signal.SIGUSR1)  # and where it hangs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     module, _, function = FAULTS[fault].partition(":")
     happen = getattr(importlib.import_module(f"faults_{module}"), function)
