@@ -163,13 +163,13 @@ def run(arguments, timeout=300, **environment):
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
-def python(arguments, **environment):
+def python(arguments, before=(), stderr=subprocess.PIPE, **environment):
     """Start Python with this package and the modules that tests share, in a process group."""
     flags = re.sub(r",?blas__ldflags=[^,]*", "", os.environ.get("THEANO_FLAGS", ""))
     package = str(Path(pymc3_tf.__file__).parent.parent)
     tests = str(Path(__file__).parent)
     return subprocess.Popen(
-        [sys.executable, *arguments],
+        [*before, sys.executable, *arguments],
         env={
             **os.environ,
             "THEANO_FLAGS": flags,
@@ -177,7 +177,7 @@ def python(arguments, **environment):
             **environment,
         },
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
