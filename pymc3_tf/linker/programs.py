@@ -78,7 +78,8 @@ def _build(program: Program, xs: Sequence[Value], data: Mapping[int, Value]) -> 
 
     # Programs are graphs: outside of a function, they get one of their own.
     place = tf.function(add, autograph=False) if tf.executing_eagerly() else add
-    return place(*xs, *map(tf.convert_to_tensor, feeds))
+    # An identity brings a tensor into the current graph, from those around it.
+    return place(*xs, *map(tf.identity, feeds))
 
 
 def compile_alone(program: Program) -> None:

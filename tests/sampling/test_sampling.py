@@ -13,7 +13,7 @@ import tensorflow as tf
 import theano.tensor as tt
 from normal_line import X, Y, assert_normal, line_model, line_posterior, sample
 from scipy import stats
-from support import QUIET
+from support import QUIET, tf_normal
 from theano.compile.ops import as_op
 
 import pymc3_tf
@@ -78,6 +78,26 @@ def test_statistics_and_log_likelihood_belong_to_the_draws(line):
     assert idata.log_likelihood["y"].dims == ("chain", "draw", "point")
     likelihood = stats.norm(idata.posterior["beta"].values @ np.stack([X**0, X]), 0.5)
     np.testing.assert_allclose(idata.log_likelihood["y"], likelihood.logpdf(Y))
+
+
+@pytest.mark.parametrize("chain_method", ["parallel", "vectorized"])
+def test_density_with_long_data_has_its_posterior_and_log_likelihood(chain_method):
+    # More than is kept as constants of a graph.
+    y = np.random.RandomState(42).normal(0.5, 1, 2_000)
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 10)
+        feeds = {"y": y, "weight": np.ones(2_000)}
+        pm.TFDensity(
+            "y",
+            lambda y, mu, weight: tf_normal(y, mu * weight, np.float64(1.0)),
+            {"mu": mu},
+            feed_dict=feeds,
+        )
+    idata = sample(model, 500, chain_method=chain_method)
+    draws = idata.posterior["mu"].values
+    assert_normal(draws, y.mean(), 2_000**-0.5)
+    expected = stats.norm.logpdf(y, draws[..., None], 1)
+    np.testing.assert_allclose(idata.log_likelihood["y"], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_log_likelihood_of_named_variables_only():
