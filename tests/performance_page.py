@@ -77,9 +77,7 @@ def compiling():
         draws = ours.get("break_even_draws")
         paid = "never" if draws is None else f"{draws:,} draws on"
         rows.append([results["labels"]["models"][model], number(ours["compile_seconds"]), paid])
-    return table(
-        ["", "seconds to compile", "faster than plain PyMC3 from this many draws on"], rows
-    )
+    return table(["", "seconds to compile", "faster than plain PyMC3 from"], rows)
 
 
 def reach():
