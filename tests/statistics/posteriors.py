@@ -6,6 +6,7 @@ Each model is sampled in a process of its own, because TensorFlow keeps what it 
 
 import argparse
 import datetime
+import functools
 import json
 import sys
 from pathlib import Path
@@ -21,7 +22,12 @@ import tensorflow as tf
 from support import QUIET, run, standard_errors_away
 
 MODULES = posteriors_closed_form, posteriors_quadrature, posteriors_published
-MODELS = {name: make for module in MODULES for name, make in module.MODELS.items()}
+# Name of a model: its function, which remembers what it has computed.
+MODELS = {
+    name: functools.lru_cache(maxsize=None)(make)
+    for module in MODULES
+    for name, make in module.MODELS.items()
+}
 LEARNING = ["adapt_diag_grad", "adapt_diag", "adapt_full", "adapt_lowrank"]
 # Ways to sample: of pm.sample, and init and chain_method of pymc3_tf.sample.
 WAYS = ["pm.sample"] + [
@@ -29,6 +35,7 @@ WAYS = ["pm.sample"] + [
 ]
 ERRORS = 4.0  # Monte Carlo standard errors
 P_VALUE = 1e-5
+FEWEST = 150  # effective draws: with fewer, errors are not known well enough to compare
 OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "posteriors.json"
 SEED = 20261129
 
@@ -52,29 +59,35 @@ def draw(model, way, options, longer=1):
     return pymc3_tf.sample(2000 * longer, init=init, chain_method=method, **common).posterior
 
 
-def independent(draws):
-    """Leave out draws until as many are left as the mean, the spread and the tails are worth."""
+def worth(draws):
+    """Return how many independent draws these are worth: for the mean, the spread and the tails."""
     squares = (draws - draws.mean()) ** 2
-    sizes = az.ess(draws), az.ess(squares), az.ess(draws, method="tail")
-    return draws.ravel()[:: int(np.ceil(draws.size / min(sizes)))]
+    return min(az.ess(draws), az.ess(squares), az.ess(draws, method="tail"))
+
+
+def independent(draws):
+    """Leave out draws until they are as good as independent."""
+    return draws.ravel()[:: int(np.ceil(draws.size / worth(draws)))]
 
 
 def compare(posterior, expected):
-    """Return the largest deviations of means and of standard deviations, and the least p-value."""
+    """Return the largest deviations of means and of standard deviations, and the least p-value.
+
+    Infinite deviations stand for too few draws.
+    """
     worst = np.zeros((0, 3))
     for name, marginals in expected.items():
         draws = posterior[name].values
         draws = draws.reshape(*draws.shape[:2], -1)
         assert draws.shape[-1] == len(marginals), name
-        columns = (np.array([getattr(m, field) for m in marginals]) for field in FIELDS)
-        means, sds = standard_errors_away(draws, tuple(columns))
+        if min(worth(draws[..., i]) for i in range(len(marginals))) < FEWEST:
+            return [np.inf, np.inf, np.nan]
+        known = np.array([(m.mean, m.sd, m.error_of_mean, m.error_of_sd) for m in marginals])
+        means, sds = standard_errors_away(draws, tuple(known.T))
         p_values = [m.p_value(independent(draws[..., i])) for i, m in enumerate(marginals)]
         worst = np.concatenate([worst, np.stack([means, sds, p_values], axis=1)])
     p_value = np.nanmin(worst[:, 2]) if np.isfinite(worst[:, 2]).any() else np.nan
     return [float(x) for x in (*worst[:, :2].max(axis=0), p_value)]
-
-
-FIELDS = "mean", "sd", "error_of_mean", "error_of_sd"
 
 
 def agrees(mean, sd, p_value):

@@ -246,7 +246,7 @@ MODELS = {
 }
 
 
-def long_run(draws=10_000):
+def long_run(draws=5000):
     """Sample stochastic volatility with plain PyMC3, and write its moments and their errors."""
     with pm.Model():
         stochastic_volatility(plain=True).build()
