@@ -9,6 +9,7 @@ import datetime
 import functools
 import json
 import sys
+import time
 from pathlib import Path
 
 import pymc3_tf  # isort: skip  # before pymc3, for the sake of Python 3.11
@@ -45,7 +46,6 @@ def draw(model, way, options, longer=1):
     seed = SEED + 10 * WAYS.index(way) + 1000 * longer
     common = dict(
         model=model,
-        tune=1000,
         random_seed=seed,
         idata_kwargs={"log_likelihood": False},
         **QUIET,
@@ -53,8 +53,8 @@ def draw(model, way, options, longer=1):
     )
     if way == "pm.sample":
         common["random_seed"] = [seed, seed + 1]
-        common.update(chains=2, cores=1, return_inferencedata=True)
-        return pm.sample(1000 * longer, **common).posterior
+        common.update(tune=600, chains=2, cores=1, return_inferencedata=True)
+        return pm.sample(600 * longer, **common).posterior
     init, method = way.split()
     return pymc3_tf.sample(2000 * longer, init=init, chain_method=method, **common).posterior
 
@@ -118,7 +118,9 @@ def results(name, ways):
     with pm.Model() as model:
         posterior.build()
     for way in ways:
+        begin = time.process_time()
         row = {"model": name, **compared(model, posterior, way)}
+        print(f"{name} {way} {time.process_time() - begin:.1f} s", file=sys.stderr)
         print(json.dumps(row), flush=True)
 
 
