@@ -3,7 +3,8 @@
 Parameters are drawn from the prior, here by NumPy, and data from the parameters. The rank of a
 parameter among draws of its posterior is uniform if these are right (Talts, Betancourt, Simpson,
 Vehtari & Gelman 2018, https://arxiv.org/abs/1804.06788).
-``python tests/statistics/calibration.py`` writes ``docs/evidence/calibration.json`` and ``.png``.
+``PYTHONPATH=tests python tests/statistics/calibration.py`` writes
+``docs/evidence/calibration.json`` and its picture.
 """
 
 import argparse
@@ -248,7 +249,7 @@ def write(results, path):
         "in all models together, with a probability of 99 % (Säilynoja, Bürkner and Vehtari 2022). "
         f"{inside} of {len(rows)} models are inside. Of the same models with an error, {caught} of "
         f"{len(rows)} are found out.",
-        "command": "python tests/statistics/calibration.py",
+        "command": "PYTHONPATH=tests python tests/statistics/calibration.py",
         "date": datetime.date.today().isoformat(),
         "versions": {
             "pymc3_tf": pymc3_tf.__version__,

@@ -1,6 +1,6 @@
 """Take what the tests need of posteriordb: data, and what its reference draws say.
 
-``python tests/statistics/posteriordb.py CLONE`` writes ``posteriordb.json`` beside this file, where
+``PYTHONPATH=tests python tests/statistics/posteriordb.py CLONE`` writes ``posteriordb.json``, where
 CLONE is a clone of https://github.com/stan-dev/posteriordb (Magnusson et al. 2023, BSD-3-Clause).
 Its reference draws are 10,000 of Stan, thinned until they are as good as independent.
 """

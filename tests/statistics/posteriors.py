@@ -1,7 +1,8 @@
 """Sample posteriors that are known in every way there is, and compare: the table of all of them.
 
-``python tests/statistics/posteriors.py`` writes ``docs/evidence/posteriors.json``, model by model.
-Each model is sampled in a process of its own, because TensorFlow keeps what it has compiled.
+``PYTHONPATH=tests python tests/statistics/posteriors.py`` writes ``docs/evidence/posteriors.json``,
+model by model. Each model is sampled in a process of its own, because TensorFlow keeps what it has
+compiled.
 """
 
 import argparse
@@ -168,7 +169,7 @@ def write(results, path):
         f"more, with four times the draws and another seed ({repeats} of "
         f"{sum(len(rows) for rows in results.values())}), and the table has the repetition. "
         f"{agree} of {len(rows)} models agree in all ways.",
-        "command": "python tests/statistics/posteriors.py",
+        "command": "PYTHONPATH=tests python tests/statistics/posteriors.py",
         "date": datetime.date.today().isoformat(),
         "versions": {
             "pymc3_tf": pymc3_tf.__version__,

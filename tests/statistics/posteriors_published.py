@@ -1,6 +1,7 @@
 """Posteriors with published references: Stan's draws in posteriordb, of its models written again.
 
-And one with a long run of plain PyMC3, which is made here by ``python posteriors_published.py``.
+And one with a long run of plain PyMC3, which this module makes if it is run as a script, with
+``PYTHONPATH=tests``.
 """
 
 import json
