@@ -85,7 +85,7 @@ def growth():
 
     def build():
         params = {name: pm.Lognormal(name, 0.0, 0.5) for name in ("rate", "limit")}
-        pm.TFDensity("y", density, params, observed=y)
+        pm.TFDensity("y", density, params, observed=y, jit_compile=True)
 
     def logp(rate, limit):
         prior = stats.lognorm.logpdf(rate, 0.5) + stats.lognorm.logpdf(limit, 0.5)
