@@ -125,7 +125,7 @@ def results(name, ways):
         print(json.dumps(row), flush=True)
 
 
-def in_a_process(name, ways=WAYS, timeout=1500):
+def in_a_process(name, ways=WAYS, timeout=3600):
     """Return the results of a model, which is sampled in a process of its own."""
     arguments = [__file__, "--model", name, "--ways", *ways]
     # Theano without its C compiler, which takes minutes for what is run once.

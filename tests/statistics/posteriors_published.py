@@ -140,13 +140,15 @@ def latent_process():
 def hidden_markov():
     given = data("hmm_example")
 
-    def chain(mu, theta1, theta2):
-        return tfd.HiddenMarkovModel(
-            tfd.Categorical(probs=np.full(2, 0.5)),
-            tfd.Categorical(probs=tf.stack([theta1, theta2])),
-            tfd.Normal(mu, np.float64(1)),
-            num_steps=len(given["y"]),
-        )
+    def density(y, mu, theta1, theta2):
+        """Sum over all sequences of states by the forward algorithm."""
+        transition = tf.math.log(tf.stack([theta1, theta2]))
+        seen = tf_normal(y[:, None], mu, np.float64(1))
+
+        def step(states, seen):
+            return tf.reduce_logsumexp(states[:, None] + transition, axis=0) + seen
+
+        return tf.reduce_logsumexp(tf.scan(step, seen[1:], initializer=seen[0])[-1])
 
     def build():
         center = np.array([3.0, 10.0])
@@ -157,7 +159,7 @@ def hidden_markov():
             "theta1": pm.Dirichlet("theta1", np.ones(2)),
             "theta2": pm.Dirichlet("theta2", np.ones(2)),
         }
-        pm.TFDensity("y", distribution=chain, params=params, observed=given["y"], jit_compile=True)
+        pm.TFDensity("y", density, params, observed=given["y"], jit_compile=True)
 
     names = {key: numbered(key, 2) for key in ("theta1", "theta2", "mu")}
     return published("state space: hidden Markov", "hmm_example-hmm_example", build, names)
