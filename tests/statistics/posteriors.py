@@ -157,12 +157,14 @@ def row_of(name, rows):
 def write(results, path):
     """Write the table of the results so far, from which the page of the documentation is made."""
     rows = [row_of(name, rows) for name, rows in results.items() if rows]
+    partly = sum(0 < len(rows) < len(WAYS) for rows in results.values())
+    partly = f" ({partly} of them in fewer ways so far)" if partly else ""
     repeats, agree = sum(row[7] for row in rows), sum(row[8] == "yes" for row in rows)
     numbers = sum(MODELS[name]().quantities * len(rows) for name, rows in results.items())
     table = {
         "title": "Known posteriors",
         "text": f"Each of {len(rows)} models, with a TFDensity in it, was sampled by pm.sample "
-        "and by pymc3_tf.sample with each init and each chain_method. "
+        f"and by pymc3_tf.sample with each init and each chain_method{partly}. "
         f"{2 * numbers:,} means and standard deviations are compared with closed forms, "
         "quadratures and published draws: all have to be within four Monte Carlo standard errors, "
         f"and all Kolmogorov-Smirnov p-values above {P_VALUE:.0e}. What is not is sampled once "
@@ -200,7 +202,9 @@ def main():
     kept = arguments.rows
     found = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for name in arguments.models:
-        found[name] = found.get(name) or in_a_process(name, arguments.ways)
+        known = found.get(name, [])
+        ways = [way for way in arguments.ways if way not in {row["way"] for row in known}]
+        found[name] = known + (in_a_process(name, ways) if ways else [])
         if kept:
             kept.write_text(json.dumps(found))
         write({name: found[name] for name in MODELS if name in found}, arguments.output)
