@@ -124,21 +124,23 @@ def moments(draws):
     return mean, sd, error["draws"].values, error["squares"].values / (2 * sd)
 
 
-def assert_same_posterior(draws, expected, errors=4.0, name=""):
-    """Means and standard deviations differ by no more than four Monte Carlo standard errors.
+def standard_errors_away(draws, expected):
+    """How many Monte Carlo standard errors means and standard deviations differ by.
 
-    ``draws`` has the shape (chain, draw, ...). ``expected`` is an array of this kind too, or a pair
-    of the exact mean and standard deviation.
+    ``draws`` has the shape (chain, draw, ...). ``expected`` is an array of this kind too, or a
+    tuple of the mean, the standard deviation, and the errors of the two unless they are exact.
     """
-    mean, sd, *deviations = moments(draws)
-    exact = isinstance(expected, tuple)
-    expected_mean, expected_sd, *others = (*expected, 0.0, 0.0) if exact else moments(expected)
-    error_of_mean, error_of_sd = (np.hypot(*pair) for pair in zip(deviations, others))
-    for what, difference, error in (
-        ("mean", mean - expected_mean, error_of_mean),
-        ("standard deviation", sd - expected_sd, error_of_sd),
-    ):
-        away = np.abs(difference) / error
+    if not isinstance(expected, tuple):
+        expected = moments(expected)
+    mean, sd, *errors = moments(draws)
+    expected_mean, expected_sd, *others = (*expected, 0.0, 0.0)[:4]
+    error_of_mean, error_of_sd = (np.hypot(*pair) for pair in zip(errors, others))
+    return np.abs(mean - expected_mean) / error_of_mean, np.abs(sd - expected_sd) / error_of_sd
+
+
+def assert_same_posterior(draws, expected, errors=4.0, name=""):
+    """Means and standard deviations differ by no more than four Monte Carlo standard errors."""
+    for what, away in zip(("mean", "standard deviation"), standard_errors_away(draws, expected)):
         assert np.all(away < errors), f"{name} {what}: {away} standard errors away"
 
 
