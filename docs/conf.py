@@ -60,7 +60,7 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(here / "_build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
-nb_execution_timeout = 240
+nb_execution_timeout = 1800  # of a cell. A busy machine is no error
 nb_merge_streams = True
 
 bibtex_bibfiles = ["../pymc3_tf/citations.bib", "references.bib"]

@@ -73,6 +73,14 @@ def test_notebooks_have_been_executed_as_they_are(page):
     assert code == executed, "build the docs (tox -e docs), and commit docs/executed"
 
 
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_notebooks_can_be_downloaded(page):
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    folder = Path("docs", page).parent
+    link = f"{{nb-download}}`This page as a notebook <{Path(page).stem}.ipynb>`"
+    assert f"{link} runs in the folder `{folder}`." in text.split("```{code-cell}")[0]
+
+
 def test_no_notebook_is_kept_without_its_page():
     kept = (ROOT / "docs/executed").rglob("*.ipynb")
     pages = {str(p.relative_to(ROOT / "docs/executed").with_suffix(".md")) for p in kept}
@@ -107,23 +115,6 @@ def test_no_page_installs_from_an_index():
     ]:
         if path.suffix in {".md", ".rst", ".py"} and path.name != "CONTRIBUTING.md":
             assert not re.search(r"pip install .*pymc3-tf", path.read_text("utf-8")), path
-
-
-def test_readme_has_the_speeds_of_the_benchmark():
-    models = json.loads((ROOT / "docs/benchmarks/sampling.json").read_text("utf-8"))["models"]
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-
-    def ratios(method):
-        speeds = [
-            (m[method]["ess_per_second"], m["pymc3"]["ess_per_second"]) for m in models.values()
-        ]
-        return sorted(ours / plain for ours, plain in speeds)
-
-    low, *_, high = ratios("xla")
-    assert f"`pymc3_tf.sample` makes {low:.2g} to {high:.2g} times the effective samples" in text
-    assert f"makes up to {high:.2g} times the effective samples" in text
-    low, *_, high = ratios("density")
-    assert f"with `pm.sample` makes {low:.2g} to {high:.2g} times" in text
 
 
 def test_drawings_are_those_of_the_layers():

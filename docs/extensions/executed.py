@@ -35,8 +35,11 @@ def fill(app, config):
 
 
 def keep(app, error):
-    """Write what was computed, and say so; remove what has no page any more."""
-    if error or app.config.nb_execution_mode != "cache":
+    """Write what was computed, and say so; remove what has no page any more.
+
+    After an error too: the pages before it need not be executed again.
+    """
+    if app.config.nb_execution_mode != "cache":
         return
     for path in KEPT.rglob("*.ipynb"):
         if not (DOCS / path.relative_to(KEPT).with_suffix(".md")).exists():

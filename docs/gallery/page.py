@@ -18,7 +18,6 @@ logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("pymc3").addFilter(
     lambda record: record.levelno >= logging.WARNING and "outdated" not in record.getMessage()
 )
-logging.getLogger("arviz").setLevel(logging.ERROR)  # that a single chain has no r_hat
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 

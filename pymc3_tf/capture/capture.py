@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.advice.origins import Origins
-from pymc3_tf.capture.calls import call
+from pymc3_tf.capture.calls import after_assertions, call
 from pymc3_tf.capture.checks import (
     check_compilation,
     check_dependence,
@@ -260,7 +260,7 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         graph, remaining = tf.compat.v1.get_default_graph(), iter(arguments)
         # A variable that is an input is differentiated by its handle, as it is in a graph.
         tensors = [next(remaining) if v is None else graph.capture(v.handle) for v in variables]
-        result = call(function, inputs, tensors, name)
+        result = after_assertions(call(function, inputs, tensors, name))
         outputs = tf.nest.flatten(result)
         gradients = _add_gradients(outputs, tensors if how.differentiable else (), name)
         traced.update(

@@ -8,9 +8,10 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf.host import islands
+from pymc3_tf.host import assertions, islands
 from pymc3_tf.nuts import factorizations
 from pymc3_tf.private_tensorflow import optimize
+from pymc3_tf.programs.building import importer
 from pymc3_tf.programs.serialized import define_functions, every_node, name_functions
 from pymc3_tf.programs.vectorized import vectorized
 from pymc3_tf.programs.xla import compiled_by_xla
@@ -57,7 +58,9 @@ def inlined(function: Any) -> Any:
             marked.attr.pop(mark, None)
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
-    graph_def = optimize(graph_def, [*inputs, *outputs], ["function"])
+    graph_def = optimize(
+        graph_def, [*inputs, *outputs], ["function", "common_subgraph_elimination"]
+    )
     name_functions(graph_def)
     define_functions(graph_def)
     return graph_def
@@ -88,39 +91,63 @@ def builder(
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
     formed: List[islands.Island] = []
-    # Nothing is formed of a batch: one chain that fails would end the trajectories of all.
+    # One chain that fails would end the trajectories of all of a batch, in which each has had its
+    # checks and its islands before.
     if host and function.outputs[0].shape.rank == 0:
+        if not whole:
+            outputs = _guarded(graph_def, inputs, outputs)
         formed, outputs = islands.form(
             graph_def, outputs, (lambda node: False) if whole else compiled_by_xla(graph_def)
         )
     factorizations.substitute(graph_def, host)
-    # Placeholders are left out, since XLA cannot compile them even where they stand unused.
-    nodes = [node for node in graph_def.node if node.name not in inputs]
-    for node in nodes:
-        node.attr.pop("_class", None)  # may say to be placed beside a placeholder
-        kept = [name for name in node.input if name.lstrip("^") not in inputs or name[0] != "^"]
-        node.input[:] = kept
-    del graph_def.node[:]
-    graph_def.node.extend(nodes)
-    used = {name.split(":")[0] for node in nodes for name in node.input}
+    return _importer(graph_def, function, outputs), formed
 
-    def build(*tensors: tf.Tensor) -> Any:
-        given = zip(inputs, [*tensors, *function.captured_inputs])
-        return tf.import_graph_def(
-            graph_def,
-            # An identity brings the tensor into the current graph, from those around it.
-            input_map={name: tf.identity(tensor) for name, tensor in given if name in used},
-            return_elements=outputs,
-            name="density",
+
+def _importer(graph_def: Any, function: Any, outputs: List[str]) -> Callable[..., Any]:
+    add = importer(graph_def, [tensor.op.name for tensor in function.inputs], outputs)
+    return lambda *tensors: add(*tensors, *function.captured_inputs)
+
+
+def _guarded(graph_def: Any, inputs: List[str], outputs: List[str]) -> List[str]:
+    """Make checks of a graph in place numbers, and return what is to be fetched now."""
+    # The first input is the position. What depends on data alone was checked at the start.
+    guarded = assertions.guard(graph_def, outputs, inputs[:1])
+    if guarded != outputs:
+        # What had assertions could not be merged before.
+        graph_def.CopyFrom(
+            optimize(graph_def, [*inputs, *guarded], ["common_subgraph_elimination"])
         )
+    return guarded
 
-    return build, formed
+
+def _with_checks(one: Any, batch: Any) -> Any:
+    """Return a batch as `for_xla` takes it, in which a chain that fails a check has NaN.
+
+    Parameters
+    ----------
+    one, batch : tuple
+        The same of one chain, and of the batch without its checks.
+    """
+    function, inlined_def = one
+    graph_def = tf.compat.v1.GraphDef.FromString(inlined_def.SerializeToString())
+    inputs = [tensor.op.name for tensor in function.inputs]
+    outputs = _guarded(graph_def, inputs, [y.name for y in function.outputs])
+    build = _importer(graph_def, function, outputs)
+
+    def at_each(positions: tf.Tensor, *data: tf.Tensor) -> Any:
+        return vectorized(lambda position: build(position, *data), positions, each)
+
+    arguments, _ = batch[0].structured_input_signature
+    checked = tf.function(at_each, autograph=False).get_concrete_function(*arguments)
+    return checked, inlined(checked)
 
 
 def for_xla(
     traced: Any, one: Optional[Callable[[], Any]], whole: bool
 ) -> Tuple[Callable[..., Any], List[islands.Island], Any]:
     """Return a log density and its gradient as `builder` does, for a program that XLA compiles.
+
+    Where a check fails, such as an assertion, the log density is NaN.
 
     Parameters
     ----------
@@ -139,6 +166,8 @@ def for_xla(
         What the islands are parts of.
     """
     function, inlined_def = traced
+    # TensorFlow has to run all of it then.
+    whole = whole or assertions.are_out_of_reach(inlined_def)
     if one is None:
         build, formed = builder(function, inlined_def, host=True, whole=whole)
         return build, formed, function
@@ -148,6 +177,9 @@ def for_xla(
         build, formed = builder(of_one, one_def, host=True, whole=whole)
         if formed:
             return functools.partial(each, build), formed, of_one
+    outputs = [tensor.name for tensor in function.outputs]
+    if assertions.are_in(inlined_def, outputs, [function.inputs[0].op.name]):
+        function, inlined_def = _with_checks(one(), traced)
     build, formed = builder(function, inlined_def, host=True)
     return build, formed, function
 

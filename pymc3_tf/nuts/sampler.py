@@ -136,6 +136,8 @@ class CompiledSampler:
     ----------
     islands : list of Island
         What XLA cannot compile, and calls the host for.
+    in_draws, value_and_gradient : callable
+        Add the log density and its gradient to a graph, as the program does and as TensorFlow does.
     """
 
     def __init__(
@@ -160,16 +162,15 @@ class CompiledSampler:
         averaging = tf.TensorSpec([*self.batch, 4], tf.float64)
         factor = tf.TensorSpec([*self.batch, *momenta.factor_shape(metric, size)], tf.float64)
         self._density = self._traced(logp, self.batch, data)
-        self._value_and_gradient, _ = density.builder(*self._density)
-        # Never by XLA: TensorFlow's own ops check what XLA leaves out, such as the bounds of an
-        # index, and take no time to compile.
-        self._evaluate = tf.function(
-            self._value_and_gradient, autograph=False
+        self.value_and_gradient, _ = density.builder(*self._density)
+        # Never by XLA: TensorFlow's own ops say what fails, and take no time to compile.
+        self.evaluate_function = tf.function(
+            self.value_and_gradient, autograph=False
         ).get_concrete_function(vector, *data)
         self._evaluate_one = (
             tf.function(functools.partial(density.value_and_gradient, logp, False), autograph=False)
             if chains
-            else self._evaluate
+            else self.evaluate_function
         )
         self._signature = [
             *(vector, scalar, vector, averaging, factor),
@@ -192,13 +193,13 @@ class CompiledSampler:
         return function, density.inlined(function)
 
     def _trace(self, whole: bool = False) -> None:
-        self._in_draws = self._value_and_gradient
+        self.in_draws = self.value_and_gradient
         self.islands: List[Island] = []
         if self._jit_compile:
-            self._in_draws, self.islands, self._divided = density.for_xla(
+            self.in_draws, self.islands, self._divided = density.for_xla(
                 self._density, self._one if self.batch else None, whole
             )
-        self._draw = tf.function(
+        self.draw_function = tf.function(
             self._make_draws, autograph=False, jit_compile=self._jit_compile
         ).get_concrete_function(*self._signature)
 
@@ -223,13 +224,13 @@ class CompiledSampler:
             none = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in self._signature]
             arguments = [*map(tf.constant, none[: len(none) - len(data)]), *data]
             try:
-                self._draw(*arguments)
+                self.draw_function(*arguments)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
                 # XLA has no form for a loop, say: TensorFlow computes the whole density then.
                 self._trace(whole=True)
                 if not self.islands:
                     raise
-                self._draw(*arguments)
+                self.draw_function(*arguments)
             if self.islands:
                 density.report(self.islands, self._divided, [position, *data])
             self._is_ready = True
@@ -243,7 +244,7 @@ class CompiledSampler:
             If an op fails. XLA, which is not used here, would go on with some number.
         """
         try:
-            return tuple(y.numpy() for y in self._evaluate(tf.constant(position), *data))
+            return tuple(y.numpy() for y in self.evaluate_function(tf.constant(position), *data))
         except tf.errors.OpError:
             if not self.batch:
                 raise
@@ -316,7 +317,7 @@ class CompiledSampler:
         control : Control
         data : sequence of tf.Tensor
         """
-        draws, gradients, number, *after = self._draw(
+        draws, gradients, number, *after = self.draw_function(
             *state,
             factor,
             target_accept,
@@ -333,7 +334,7 @@ class CompiledSampler:
     def _log_density(self, data: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
         @tf.custom_gradient
         def logp(position: tf.Tensor) -> Any:
-            value, gradient = self._in_draws(position, *data)
+            value, gradient = self.in_draws(position, *data)
             return value, lambda upstream: upstream[..., None] * gradient
 
         return logp

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
 from pymc3_tf.exceptions import LibraryError
 from pymc3_tf.programs.program import Program
-from pymc3_tf.programs.serialized import CONTROL_FLOW, node_of, prune
+from pymc3_tf.programs.serialized import CONTROL_FLOW, GraphDef, node_of, prune
 
 # Ops that do with each element of their inputs what they do with any other, and broadcast.
 _ELEMENTWISE = frozenset(
@@ -66,6 +66,42 @@ def build(program: Program, tensors: Mapping[str, tf.Tensor]) -> List[tf.Tensor]
             pass  # one of its ops has no form for many draws
     # As a function, because there loops are of version 2, whatever the rest of the process has.
     return tf.function(build_loop, autograph=False)(rows)
+
+
+def importer(
+    graph_def: GraphDef, inputs: Sequence[str], outputs: Sequence[str]
+) -> Callable[..., List[tf.Tensor]]:
+    """Return a function that adds a graph without control flow of version 1 to the current one.
+
+    Parameters
+    ----------
+    graph_def : tf.compat.v1.GraphDef
+        Changed in place. Functions have to be defined.
+    inputs : sequence of str
+        Placeholders, one for each argument.
+    outputs : sequence of str
+        Tensors that are returned.
+    """
+    # Placeholders are left out, since XLA cannot compile them even where they stand unused.
+    nodes = [node for node in graph_def.node if node.name not in inputs]
+    for node in nodes:
+        node.attr.pop("_class", None)  # may say to be placed beside a placeholder
+        kept = [name for name in node.input if name.lstrip("^") not in inputs or name[0] != "^"]
+        node.input[:] = kept
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+    used = {name.split(":")[0] for node in nodes for name in node.input}
+
+    def add(*tensors: tf.Tensor) -> Any:
+        return tf.import_graph_def(
+            graph_def,
+            # An identity brings the tensor into the current graph, from those around it.
+            input_map={name: tf.identity(x) for name, x in zip(inputs, tensors) if name in used},
+            return_elements=list(outputs),
+            name="density",
+        )
+
+    return add
 
 
 def _build_elementwise(

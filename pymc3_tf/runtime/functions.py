@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.exceptions import CompilationError, EvaluationError, message
+from pymc3_tf.host import assertions
 from pymc3_tf.programs.building import footprint
 from pymc3_tf.programs.program import Program, TensorSpec
 from pymc3_tf.runtime import devices, failures, forks, sessions
@@ -63,6 +64,8 @@ class Function:
         # XLA hangs in a forked child; the plain graph gives the same numbers there.
         # For many draws it would compile once for each number of them.
         jit_compile = program.jit_compile and not self.depth and not program.stacked
+        if jit_compile and assertions.are_out_of_reach(program.graph()):
+            jit_compile = False
         self.graph = inherited or sessions.prepare(one, jit_compile)
         self.plain = self.graph
         if jit_compile:
@@ -139,10 +142,15 @@ class Function:
         return [np.array(result) for result in results]
 
     def _evaluate(self, values: Sequence[np.ndarray], shapes: Any) -> List[Any]:
+        compiled = self.plain is not self.graph
         try:
             results = self._call(*values)
+            if self.graph.checked and not results.pop():
+                # Where XLA goes on with some number, TensorFlow fails, and says why.
+                compiled = False
+                results = self._call_plain(*values)
         except tf.errors.OpError as error:
-            if self.plain is not self.graph:
+            if compiled:
                 raise self._not_compiled(values, error) from error
             if isinstance(error, _FAULTS_OF_FILES):
                 text = f"TensorFlow failed at {failures.describe(self._labels, values)}"
@@ -159,6 +167,10 @@ class Function:
                 return self._without_nan(values, results)
         return results
 
+    @functools.cached_property
+    def _call_plain(self) -> Callable[..., List[Any]]:
+        return self.home.make_callable(self.plain)
+
     def _not_compiled(self, values: Sequence[np.ndarray], error: Exception) -> Exception:
         """Return the error of a program under XLA, which does not fail at values.
 
@@ -166,7 +178,7 @@ class Function:
         """
         at = f"at {failures.describe(self._labels, values)}"
         try:
-            self.home.make_callable(self.plain)(*values)
+            self._call_plain(*values)
         except tf.errors.OpError as plain:
             return EvaluationError(f"TensorFlow failed {at}: {message(plain)}")
         return CompilationError(
@@ -267,7 +279,7 @@ class Function:
 
     def release(self) -> None:
         """Give up the call."""
-        self._call = _released
+        self._call = self._call_plain = _released
 
 
 def _released(*values: Any) -> List[Any]:

@@ -6,12 +6,13 @@ import collections
 import os
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 import tensorflow as tf
 
+from pymc3_tf.host import assertions
 from pymc3_tf.private_tensorflow import fast_callable, optimize
-from pymc3_tf.programs.building import build
+from pymc3_tf.programs.building import build, importer
 from pymc3_tf.programs.program import Feed, Program
 from pymc3_tf.programs.serialized import GraphDef, lower_control_flow
 from pymc3_tf.runtime import devices, forks
@@ -43,6 +44,8 @@ class Graph(NamedTuple):
     inputs: List[str]
     outputs: List[str]
     unoptimized: GraphDef
+    checked: bool = False
+    """Whether there is one more output, which says whether checks hold that XLA leaves out."""
 
 
 def prepare(program: Program, jit_compile: bool) -> Graph:
@@ -57,9 +60,10 @@ def prepare(program: Program, jit_compile: bool) -> Graph:
         def run(*tensors: tf.Tensor) -> List[tf.Tensor]:
             return build(program, dict(zip(nodes, tensors)))
 
+        tensors = [*ensured, *[_resident(feed) for feed in program.feeds]]
         if jit_compile:
-            run = tf.function(run, autograph=False, jit_compile=True)
-        outputs = run(*ensured, *[_resident(feed) for feed in program.feeds])
+            run = tf.function(_with_checks(run, tensors), autograph=False, jit_compile=True)
+        outputs = run(*tensors)
     names = [t.name for t in inputs], [t.name for t in outputs]
     graph_def = unoptimized = graph.as_graph_def()
     if jit_compile:
@@ -73,7 +77,21 @@ def prepare(program: Program, jit_compile: bool) -> Graph:
             graph_def = optimize(graph_def, [*names[0], *names[1]])
         except tf.errors.OpError:
             pass  # as a session does: the graph as it was gives the same numbers, slower
-    return Graph(graph_def, *names, unoptimized)
+    return Graph(graph_def, *names, unoptimized, len(outputs) > len(program.outputs))
+
+
+def _with_checks(
+    run: Callable[..., List[tf.Tensor]], tensors: Sequence[tf.Tensor]
+) -> Callable[..., List[tf.Tensor]]:
+    """Let a function return whether its checks hold, too, if it has some."""
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in tensors]
+    function = tf.function(run, autograph=False).get_concrete_function(*specs)
+    graph_def = function.graph.as_graph_def()
+    outputs = [y.name for y in function.outputs]
+    holds = assertions.add(graph_def, outputs)
+    if holds is None:
+        return run
+    return importer(graph_def, [x.op.name for x in function.inputs], [*outputs, holds])
 
 
 class GraphSession:

@@ -22,9 +22,10 @@ from theano.graph.basic import Variable, graph_inputs
 from pymc3_tf.bridge.op import tensorflow_ops
 from pymc3_tf.bridge.stacks import evaluate_draws
 from pymc3_tf.exceptions import DiscreteVariableError, EvaluationError, message
+from pymc3_tf.host import assertions
 from pymc3_tf.linker import Linked, link
 from pymc3_tf.model.inference_data import without_missing
-from pymc3_tf.programs.serialized import every_node
+from pymc3_tf.programs.building import importer
 from pymc3_tf.programs.vectorized import vectorized
 from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
@@ -265,15 +266,12 @@ def _is_guarded(output: Variable) -> bool:
     return any(spec.fallback is not None for spec in outputs)
 
 
-# What fails for some values, for which XLA computes something all the same.
-_CHECKED = {"Assert", "CheckNumerics", "CheckNumericsV2", "Gather", "GatherNd", "GatherV2"}
-
-
 class _Batch:
     """A linked graph, evaluated at many positions in one call.
 
     TensorFlow has no form for many positions of some ops, loops above all. One position after the
-    other, XLA runs those some ten times faster than TensorFlow itself. It leaves out checks.
+    other, XLA runs those some ten times faster than TensorFlow itself. It says whether all checks
+    hold; where one does not, TensorFlow fails.
     """
 
     # So many positions XLA gets at a time: it compiles for each number of them.
@@ -290,9 +288,8 @@ class _Batch:
             return vectorized(lambda x: self._one(x, *data), positions, self._one_by_one)
 
         # Traced once, for any number of positions.
-        self._many = self._traced(many, None)
-        ops = {node.op for node in every_node(self._many.graph.as_graph_def())}
-        self._for_xla &= not ops & _CHECKED
+        self._many = self._traced(many, [None, size])
+        self._for_xla &= not assertions.are_out_of_reach(self._many.graph.as_graph_def())
 
     def __call__(self, positions: np.ndarray) -> List[np.ndarray]:
         """Return the values of each output, of all positions."""
@@ -301,7 +298,9 @@ class _Batch:
         def values(chunk: slice) -> List[np.ndarray]:
             if self._for_xla and len(positions) >= self._ROWS:
                 try:
-                    return self._by_xla(positions[chunk], data)
+                    *found, holds = self._by_xla(positions[chunk], data)
+                    if holds.all():
+                        return found
                 except (tf.errors.OpError, ValueError):
                     self._for_xla = False  # XLA cannot compile it, and is not asked again
             return [y.numpy() for y in self._many(tf.constant(positions[chunk]), *data)]
@@ -317,10 +316,25 @@ class _Batch:
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        def some(positions: tf.Tensor, *data: tf.Tensor) -> Any:
-            return self._one_by_one(lambda x: self._one(x, *data), positions)
+        of_one = self._with_checks()
 
-        return self._traced(some, self._ROWS, jit_compile=True)
+        def some(positions: tf.Tensor, *data: tf.Tensor) -> Any:
+            signature = *self._dtypes, tf.bool
+            return tf.map_fn(lambda x: of_one(x, *data), positions, fn_output_signature=signature)
+
+        return self._traced(some, [self._ROWS, self._size], jit_compile=True)
+
+    def _with_checks(self) -> Any:
+        """Return a function of one position that says whether its checks hold, too."""
+        function = self._traced(self._one, [self._size])
+        graph_def = function.graph.as_graph_def()
+        inputs, outputs = ([x.op.name for x in function.inputs], [y.name for y in function.outputs])
+        # What depends on data alone was checked where chains start.
+        holds = assertions.add(graph_def, outputs, inputs[:1])
+        if holds is None:
+            return lambda x, *data: (*self._one(x, *data), True)
+        build = importer(graph_def, inputs, [*outputs, holds])
+        return lambda *xs: tuple(build(*xs, *function.captured_inputs))
 
     def _by_xla(self, positions: np.ndarray, data: List[tf.Tensor]) -> List[np.ndarray]:
         n = len(positions)
@@ -332,11 +346,11 @@ class _Batch:
         return [np.concatenate([y.numpy() for y in found])[:n] for found in zip(*parts)]
 
     def _traced(
-        self, function: Any, rows: Optional[int], jit_compile: Optional[bool] = None
+        self, function: Any, shape: List[Optional[int]], jit_compile: Optional[bool] = None
     ) -> Any:
         return tf.function(
             function, autograph=False, jit_compile=jit_compile
         ).get_concrete_function(
-            tf.TensorSpec([rows, self._size], tf.float64),
+            tf.TensorSpec(shape, tf.float64),
             *[tf.TensorSpec(array.shape, array.dtype) for array in self._linked.data],
         )

@@ -25,31 +25,29 @@ def draw(results, path):
         Of the PNG.
     """
     labels, every = results["labels"], results["evaluation"]
-    figure, axes = plt.subplots(1, len(every), figsize=(13.5, 4.2), sharey=True)
+    # One below the other, so that a phone shows them.
+    figure, axes = plt.subplots(len(every), 1, figsize=(6, 8.5))
     for axis, (points, table) in zip(axes, every.items()):
         times = {name: table[name]["minimum"] for name in labels}
         _draw_panel(axis, times, f"{int(points):,} points")
-    axes[0].set_yticks(range(len(labels)))
-    for text, name in zip(axes[0].set_yticklabels(labels.values()), labels):
-        text.set_fontweight("bold" if name == BASE else "normal")
-    axes[0].invert_yaxis()
+        axis.set_yticks(range(len(labels)))
+        for text, name in zip(axis.set_yticklabels(labels.values()), labels):
+            text.set_fontweight("bold" if name == BASE else "normal")
+        axis.invert_yaxis()
     machine, versions = results["machine"], results["versions"]
-    title = "One evaluation of log density and gradient: a line fit"
-    subtitle = (
-        "Microseconds per call of model.logp_dlogp_function(), log scale. "
-        f"In brackets: times the time of {labels[BASE]}."
-    )
+    subtitle = f"Microseconds, log scale. In brackets: times those of {labels[BASE]}."
     footer = (
         f"{machine['cpu']}, {machine['cores']} cores. PyMC3 {versions['pymc3']}, TensorFlow "
-        f"{versions['tensorflow']}, Python {versions['python']}. Fastest of "
-        "interleaved rounds; every call at a new point."
+        f"{versions['tensorflow']}, Python {versions['python']}.\n"
+        "Fastest of interleaved rounds; every call at a new point."
     )
-    left = 0.012
-    figure.text(left, 0.925, title, fontsize=14, fontweight="bold", color=INK)
-    figure.text(left, 0.865, subtitle, fontsize=10.5, color=INK)
-    figure.text(left, 0.025, footer, fontsize=8.5, color=FAINT_INK)
-    figure.tight_layout(rect=(0, 0.05, 1, 0.865), w_pad=2.5)
-    figure.savefig(path, dpi=160)
+    left = 0.02
+    title = "One evaluation of log density and gradient"
+    figure.text(left, 0.965, title, fontsize=13, fontweight="bold", color=INK)
+    figure.text(left, 0.935, subtitle, fontsize=10.5, color=INK)
+    figure.text(left, 0.012, footer, fontsize=8.5, color=FAINT_INK)
+    figure.tight_layout(rect=(0, 0.045, 1, 0.93), h_pad=1.5)
+    figure.savefig(path, dpi=140)
     plt.close(figure)
 
 

@@ -235,7 +235,7 @@ def by_numpyro(name, python, draws):
         worker = Worker(python, HERE / "sampling_numpyro.py", Path(folder), "numpyro")
         try:
             worker.wait_until_ready()
-            worker.prepare(name, draws=draws, tune=draws, target_accept=0.8)
+            worker.prepare(name, draws=draws, tune=draws, target_accept=0.8, max_treedepth=DEPTH)
             return min(worker.sample(seed=seed)["seconds"] for seed in range(3))
         finally:
             worker.stop()

@@ -131,7 +131,8 @@ class DormandPrince(LotkaVolterra):
         def change(t, z, rates):
             return hunt(z, *(rates[i] for i in range(4)))
 
-        solver = tfp.math.ode.DormandPrince(rtol=1e-5, atol=1e-5)
+        # Where numbers overflow, a step never succeeds: without this the solver would not end.
+        solver = tfp.math.ode.DormandPrince(rtol=1e-5, atol=1e-5, max_num_steps=1000)
         times = np.arange(1.0, 21.0)
         solved = solver.solve(change, 0.0, z_0, solution_times=times, constants={"rates": rates})
         return tf.concat([z_0[None], solved.states], axis=0)

@@ -44,7 +44,7 @@ def overview(results, path):
     }
     rows = {labels["models"][model]: table for model, table in speeds.items()}
     title = "Effective samples per second, log scale"
-    chart.dots(rows, DOTS, labels["methods"], title, path)
+    chart.dots(rows, DOTS, labels["methods"], title, path, width=6, columns=2)
 
 
 def draw(results, path):

@@ -111,11 +111,13 @@ MODELS = {
 class NumPyro:
     """NumPyro's NUTS, one device for each chain."""
 
-    def __init__(self, model, draws, tune, target_accept):
+    def __init__(self, model, draws, tune, target_accept, max_treedepth=10):
         declared = MODELS[model]()
 
         def chain(key):
-            kernel = infer.NUTS(declared, target_accept_prob=target_accept)
+            kernel = infer.NUTS(
+                declared, target_accept_prob=target_accept, max_tree_depth=max_treedepth
+            )
             mcmc = infer.MCMC(kernel, num_warmup=tune, num_samples=draws, progress_bar=False)
             mcmc.run(key, extra_fields=("energy", "num_steps", "diverging"))
             return mcmc.get_samples(), mcmc.get_extra_fields()

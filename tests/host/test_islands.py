@@ -88,7 +88,7 @@ def test_control_flow_calls_it_as_a_whole():
 
 
 def both(program, position):
-    call = tf.function(program._in_draws, jit_compile=True, autograph=False)
+    call = tf.function(program.in_draws, jit_compile=True, autograph=False)
     value, gradient = call(tf.constant(position, tf.float64))
     return value.numpy(), gradient.numpy()
 
@@ -140,7 +140,7 @@ def test_memory_stays_flat(orbit):
     @tf.function(jit_compile=True, autograph=False)
     def many(e):
         def body(i, total):
-            return i + 1, total * 1e-9 + orbit._in_draws(e[None])[0]
+            return i + 1, total * 1e-9 + orbit.in_draws(e[None])[0]
 
         return tf.while_loop(lambda i, _: i < 2000, body, (0, tf.zeros([], tf.float64)))[1]
 
@@ -326,7 +326,7 @@ def test_batch_runs_as_a_whole_where_xla_has_no_form_for_a_loop():
 
 
 def test_program_says_what_it_calls(orbit):
-    nodes = list(every_node(orbit._draw.graph.as_graph_def()))
+    nodes = list(every_node(orbit.draw_function.graph.as_graph_def()))
     assert "EccentricAnomaly" not in {node.op for node in nodes}
     assert "XlaCustomCallV2" in {node.op for node in nodes}
 

@@ -135,7 +135,7 @@ def program():
 
 
 def in_draws(program, position):
-    call = tf.function(program._in_draws, jit_compile=True, autograph=False)
+    call = tf.function(program.in_draws, jit_compile=True, autograph=False)
     value, gradient = call(tf.constant(position, tf.float64))
     return value.numpy(), gradient.numpy()
 
@@ -207,7 +207,7 @@ def kalman(position):
 def test_loops_call_the_host_and_have_the_gradient_of_tensorflow(logp):
     program = CompiledSampler(logp, 2)
     assert not {"Cholesky", "MatrixTriangularSolve", "SelfAdjointEigV2"} & ops(
-        program._draw.graph.as_graph_def()
+        program.draw_function.graph.as_graph_def()
     )
     for position in ([0.1, 0.3], [-0.2, -0.4]):
         value, gradient = in_draws(program, position)
@@ -222,13 +222,13 @@ def test_loops_call_the_host_and_have_the_gradient_of_tensorflow(logp):
 
 
 def test_sampler_calls_the_host_and_the_check_of_starts_does_not(program):
-    assert "XlaCustomCallV2" in ops(program._draw.graph.as_graph_def())
-    assert "XlaCustomCallV2" not in ops(program._evaluate.graph.as_graph_def())
+    assert "XlaCustomCallV2" in ops(program.draw_function.graph.as_graph_def())
+    assert "XlaCustomCallV2" not in ops(program.evaluate_function.graph.as_graph_def())
 
 
 def test_without_xla_the_host_is_not_called():
     plain = CompiledSampler(process, 2, jit_compile=False)
-    assert "XlaCustomCallV2" not in ops(plain._draw.graph.as_graph_def())
+    assert "XlaCustomCallV2" not in ops(plain.draw_function.graph.as_graph_def())
     assert np.isfinite(chains.run_chains(plain, np.zeros((1, 2)), 2, 0).draws.positions).all()
 
 
@@ -242,7 +242,7 @@ def test_chains_in_threads_draw_what_they_draw_one_after_the_other(program):
 
 def test_batch_of_chains_calls_the_host():
     batch = CompiledSampler(process, 2, chains=3)
-    assert "XlaCustomCallV2" in ops(batch._draw.graph.as_graph_def())
+    assert "XlaCustomCallV2" in ops(batch.draw_function.graph.as_graph_def())
     positions = [[0.3, 1.0], [-0.4, 2.0], [0.0, 0.0]]
     values, gradients = in_draws(batch, positions)
     expected = [batch.evaluate_each(np.array([x]), []) for x in positions]

@@ -209,7 +209,7 @@ def test_gradients_inside_of_the_sampler(logp, chains):
     unconstrained = UnconstrainedModel(model)
     program = CompiledSampler(unconstrained.log_density, 1, chains=chains)
     position = np.full([*program.batch, 1], 0.45)
-    compiled = tf.function(program._value_and_gradient, autograph=False, jit_compile=True)
+    compiled = tf.function(program.value_and_gradient, autograph=False, jit_compile=True)
     value, gradient = compiled(tf.constant(position))
     np.testing.assert_allclose(value, np.broadcast_to(right[0], program.batch), rtol=1e-12)
     np.testing.assert_allclose(gradient, np.broadcast_to(right[1], position.shape), rtol=1e-11)

@@ -90,7 +90,7 @@ def test_density_with_a_covariance_has_value_and_gradient_of_tensorflow(batch):
         return -0.5 * tf.tensordot(data, solved, 1) - log_det
 
     program = CompiledSampler(logp, 2, chains=batch)
-    ours = ops(program._evaluate.graph.as_graph_def())
+    ours = ops(program.evaluate_function.graph.as_graph_def())
     assert not {"Cholesky", "MatrixTriangularSolve"} & set(ours)
     assert "StatelessWhile" in ours
     positions = tf.constant([[0.3, 1.0], [-0.4, 2.0]], tf.float64)
