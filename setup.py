@@ -28,9 +28,10 @@ install_requires = [
     # PyMC3 3.11.5 and 3.11.6 need numpy < 1.22.2, which does not exist for Python 3.11.
     'pymc3>=3.11.5,<4; python_version < "3.11"',
     'pymc3==3.11.4; python_version >= "3.11"',
-    # TensorFlow 2.14 needs numpy 1.23.5 or later, TensorFlow 2.18 needs numpy 1.26 or later.
-    'tensorflow>=2,<2.14; python_version < "3.11"',
-    'tensorflow>=2,<2.18; python_version >= "3.11"',
+    # TensorFlow 2.14 needs numpy 1.23.5 or later, TensorFlow 2.18 needs numpy 1.26 or later. Before
+    # 2.12 its wheel lacks the library with which XLA calls our C++; 2.12 is the oldest we try.
+    'tensorflow>=2.12,<2.14; python_version < "3.11"',
+    'tensorflow>=2.12,<2.18; python_version >= "3.11"',
     # numpy 1.24 has no np.int and np.complex, which Theano-PyMC uses.
     'numpy<1.22.2; python_version < "3.11"',
     'numpy<1.24; python_version >= "3.11"',

@@ -1,6 +1,6 @@
 """What TensorFlow keeps private and is used all the same, in one place, a function for each.
 
-Every function was seen to work in TensorFlow 2.13 to 2.17, and has a test of its own. With another
+Every function was seen to work in TensorFlow 2.12 to 2.17, and has a test of its own. With another
 version, run those tests first.
 """
 
@@ -32,12 +32,12 @@ from tensorflow.python.util import deprecation
 
 
 def op_definition(name: str) -> Any:
-    """Return the ``OpDef`` of an op; None if this process has no such op (2.13 to 2.17)."""
+    """Return the ``OpDef`` of an op; None if this process has no such op (2.12 to 2.17)."""
     return op_def_registry.get(name)
 
 
 def gradient_function(op: tf.Operation) -> Optional[Callable[..., Any]]:
-    """Return the registered gradient of an op; None if it has none by its nature (2.13 to 2.17).
+    """Return the registered gradient of an op; None if it has none by its nature (2.12 to 2.17).
 
     Raises
     ------
@@ -48,18 +48,18 @@ def gradient_function(op: tf.Operation) -> Optional[Callable[..., Any]]:
 
 
 def registered_kernels(name: str) -> List[Any]:
-    """Return the ``KernelDef`` of each kernel of an op (2.13 to 2.17)."""
+    """Return the ``KernelDef`` of each kernel of an op (2.12 to 2.17)."""
     return list(kernels.get_registered_kernels_for_op(name).kernel)
 
 
 def replace_input(op: tf.Operation, i: int, tensor: tf.Tensor) -> None:
-    """Let an op of a live graph read another tensor (2.13 to 2.17)."""
+    """Let an op of a live graph read another tensor (2.12 to 2.17)."""
     op._update_input(i, tensor)
 
 
 @contextlib.contextmanager
 def without_deprecations() -> Iterator[None]:
-    """Print no deprecations (2.13 to 2.17). TensorFlow's own does not come back after an error."""
+    """Print no deprecations (2.12 to 2.17). TensorFlow's own does not come back after an error."""
     before = deprecation._PRINT_DEPRECATION_WARNINGS
     deprecation._PRINT_DEPRECATION_WARNINGS = False
     try:
@@ -72,44 +72,44 @@ def without_deprecations() -> Iterator[None]:
 
 
 def define_function(definition: Any) -> None:
-    """Define a function for as long as the process lives, if it is not there (2.13 to 2.17)."""
+    """Define a function for as long as the process lives, if it is not there (2.12 to 2.17)."""
     if not context.context().has_function(definition.signature.name):
         context.context().add_function_def(definition)
 
 
 def function_graph(definition: Any) -> tf.Graph:
-    """Return a graph with the nodes of a function, in the default graph (2.13 to 2.17)."""
+    """Return a graph with the nodes of a function, in the default graph (2.12 to 2.17)."""
     return function_def_to_graph.function_def_to_graph(definition)
 
 
 def is_eager_by_default() -> bool:
-    """Whether the process has eager execution outside of graphs (2.13 to 2.17)."""
+    """Whether the process has eager execution outside of graphs (2.12 to 2.17)."""
     return context.default_execution_mode == context.EAGER_MODE
 
 
 def eager_mode() -> ContextManager[None]:
-    """Run eagerly inside, whatever graph is the default one (2.13 to 2.17)."""
+    """Run eagerly inside, whatever graph is the default one (2.12 to 2.17)."""
     return context.eager_mode()
 
 
 def loop_graphs(op: tf.Operation) -> Tuple[tf.Graph, tf.Graph]:
-    """Return the live graphs of a loop's condition and body (2.13 to 2.17)."""
+    """Return the live graphs of a loop's condition and body (2.12 to 2.17)."""
     condition = while_v2._get_graph(op, "cond", "_cond_graph")
     return condition, while_v2._get_graph(op, "body", "_body_graph")
 
 
 def branch_graphs(op: tf.Operation) -> List[tf.Graph]:
-    """Return the live graphs of the branches of a condition (2.13 to 2.17)."""
+    """Return the live graphs of the branches of a condition (2.12 to 2.17)."""
     return list(cond_v2.get_func_graphs(op))
 
 
 def called_graph(op: tf.Operation) -> tf.Graph:
-    """Return the live graph of the function that an op calls, if there is one (2.13 to 2.17)."""
+    """Return the live graph of the function that an op calls, if there is one (2.12 to 2.17)."""
     return getattr(op.graph._get_function(op.get_attr("f").name), "graph", None)
 
 
 def is_in_version_1_loop(op: tf.Operation) -> bool:
-    """Whether an op stands in a while loop of version 1 (2.13 to 2.17)."""
+    """Whether an op stands in a while loop of version 1 (2.12 to 2.17)."""
     around = op._get_control_flow_context()
     while around is not None and not around.IsWhileContext():
         around = around.outer_context
@@ -132,7 +132,7 @@ class _AsForXLA(types.ModuleType):
 
 @contextlib.contextmanager
 def control_flow_for_xla() -> Iterator[None]:
-    """Give loops and conditions the gradients that they have under XLA (2.13 to 2.17).
+    """Give loops and conditions the gradients that they have under XLA (2.12 to 2.17).
 
     Loops then keep no shapes in lists, where they are no longer constants, and conditions keep
     numbers instead of optionals. A context of XLA would do the same, and more: slices would get a
@@ -157,7 +157,7 @@ def variables_to_constants(
     roots: Sequence[str],
     only: Optional[Set[str]],
 ) -> Any:
-    """Return a graph in which variables are constants (2.13 to 2.17).
+    """Return a graph in which variables are constants (2.12 to 2.17).
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def variables_to_constants(
 def call_host(
     routine: str, inputs: Sequence[tf.Tensor], config: str, outputs: Sequence[tf.TensorSpec]
 ) -> List[tf.Tensor]:
-    """Add a call of a routine of the host, registered with XLA, which alone runs it (2.13, 2.17).
+    """Add a call of a routine that is registered with XLA, which alone runs it (2.12, 2.13, 2.17).
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def call_host(
 
 
 def optimize(graph_def: GraphDef, keep: Sequence[str], optimizers: Sequence[str] = ()) -> GraphDef:
-    """Return a graph as Grappler optimizes it for one processor (2.13 to 2.17).
+    """Return a graph as Grappler optimizes it for one processor (2.12 to 2.17).
 
     A session would do it by itself, at a time when it can hang: it evaluates constants on threads
     that a forked child does not have. Called by hand, it is done before the fork.
@@ -242,12 +242,12 @@ def optimize(graph_def: GraphDef, keep: Sequence[str], optimizers: Sequence[str]
 
 
 def target_of(session: tf.compat.v1.Session) -> str:
-    """Return what a session is connected to; empty for this process (2.13 to 2.17)."""
+    """Return what a session is connected to; empty for this process (2.12 to 2.17)."""
     return str(tf.compat.as_str(getattr(session, "sess_str", None) or b""))
 
 
 def config_of(session: tf.compat.v1.Session) -> Any:
-    """Return the ``ConfigProto`` with which a session was made (2.13 to 2.17)."""
+    """Return the ``ConfigProto`` with which a session was made (2.12 to 2.17)."""
     return session._config or tf.compat.v1.ConfigProto()
 
 
@@ -257,7 +257,7 @@ def fast_callable(
     outputs: Sequence[tf.Tensor],
     run_options: tf.compat.v1.RunOptions,
 ) -> Callable[..., List[Any]]:
-    """Return a call that takes half the time of ``session.make_callable`` (2.13 to 2.17)."""
+    """Return a call that takes half the time of ``session.make_callable`` (2.12 to 2.17)."""
     options = config_pb2.CallableOptions(run_options=run_options)
     options.feed.extend(t.name for t in inputs)
     options.fetch.extend(t.name for t in outputs)

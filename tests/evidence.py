@@ -6,17 +6,17 @@ writes ``docs/evidence/suites.json``. Selections that are not named stay as they
 """
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from importlib import metadata
 from pathlib import Path
 
+import evidence_file
+
 ROOT = Path(__file__).resolve().parents[1]
-PATH = ROOT / "docs" / "evidence" / "suites.json"
+PATH = evidence_file.FOLDER / "suites.json"
 TITLE = "Suites"
 TEXT = """\
 Each line is a part of the tests. A test of *the same chain* compares the draws of a distribution of
@@ -46,22 +46,16 @@ def main():
     for name in names:
         suites[name] = counted(SUITES[name][1])
         print(name, suites[name], flush=True)
-        found = {
-            "title": TITLE,
-            "text": TEXT,
-            "command": "python tests/evidence.py",
-            "date": datetime.date.today().isoformat(),
-            "versions": {
-                name: metadata.version(name) for name in ("pymc3", "tensorflow", "hypothesis")
-            },
-            "columns": ["tests", "passed", "failed", "which, and why"],
-            "rows": [
-                row(label, suites[name]) for name, (label, _) in SUITES.items() if name in suites
-            ],
-            "suites": suites,
-        }
-        PATH.parent.mkdir(exist_ok=True)
-        PATH.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        evidence_file.keep(
+            "suites",
+            title=TITLE,
+            text=TEXT,
+            command="python tests/evidence.py",
+            columns=["tests", "passed", "failed", "which, and why"],
+            rows=[row(SUITES[name][0], suites[name]) for name in SUITES if name in suites],
+            versions=evidence_file.versions("pymc3", "tensorflow", "hypothesis"),
+            suites=suites,
+        )
 
 
 def counted(arguments):

@@ -124,21 +124,23 @@ def moments(draws):
     return mean, sd, error["draws"].values, error["squares"].values / (2 * sd)
 
 
-def assert_same_posterior(draws, expected, errors=4.0, name=""):
-    """Means and standard deviations differ by no more than four Monte Carlo standard errors.
+def standard_errors_away(draws, expected):
+    """How many Monte Carlo standard errors means and standard deviations differ by.
 
-    ``draws`` has the shape (chain, draw, ...). ``expected`` is an array of this kind too, or a pair
-    of the exact mean and standard deviation.
+    ``draws`` has the shape (chain, draw, ...). ``expected`` is an array of this kind too, or a
+    tuple of the mean, the standard deviation, and the errors of the two unless they are exact.
     """
-    mean, sd, *deviations = moments(draws)
-    exact = isinstance(expected, tuple)
-    expected_mean, expected_sd, *others = (*expected, 0.0, 0.0) if exact else moments(expected)
-    error_of_mean, error_of_sd = (np.hypot(*pair) for pair in zip(deviations, others))
-    for what, difference, error in (
-        ("mean", mean - expected_mean, error_of_mean),
-        ("standard deviation", sd - expected_sd, error_of_sd),
-    ):
-        away = np.abs(difference) / error
+    if not isinstance(expected, tuple):
+        expected = moments(expected)
+    mean, sd, *errors = moments(draws)
+    expected_mean, expected_sd, *others = (*expected, 0.0, 0.0)[:4]
+    error_of_mean, error_of_sd = (np.hypot(*pair) for pair in zip(errors, others))
+    return np.abs(mean - expected_mean) / error_of_mean, np.abs(sd - expected_sd) / error_of_sd
+
+
+def assert_same_posterior(draws, expected, errors=4.0, name=""):
+    """Means and standard deviations differ by no more than four Monte Carlo standard errors."""
+    for what, away in zip(("mean", "standard deviation"), standard_errors_away(draws, expected)):
         assert np.all(away < errors), f"{name} {what}: {away} standard errors away"
 
 
@@ -163,13 +165,13 @@ def run(arguments, timeout=300, **environment):
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
-def python(arguments, **environment):
+def python(arguments, before=(), stderr=subprocess.PIPE, **environment):
     """Start Python with this package and the modules that tests share, in a process group."""
     flags = re.sub(r",?blas__ldflags=[^,]*", "", os.environ.get("THEANO_FLAGS", ""))
     package = str(Path(pymc3_tf.__file__).parent.parent)
     tests = str(Path(__file__).parent)
     return subprocess.Popen(
-        [sys.executable, *arguments],
+        [*before, sys.executable, *arguments],
         env={
             **os.environ,
             "THEANO_FLAGS": flags,
@@ -177,7 +179,7 @@ def python(arguments, **environment):
             **environment,
         },
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )

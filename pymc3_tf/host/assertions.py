@@ -29,8 +29,14 @@ from pymc3_tf.programs.serialized import (
 
 # Control flow of version 1 is in no function to which a result could be added.
 _VERSION_1 = {"Enter", "Exit", "Merge", "NextIteration", "Switch"}
-# What TensorFlow runs in a function whether or not something depends on it.
-_WITH_EFFECTS = {"Assert", "Case", "If", "StatefulPartitionedCall", "While"}
+# What TensorFlow runs in a function whether or not something depends on it, and the ops that do the
+# same without assertions.
+_WITH_EFFECTS = {
+    "Case": "StatelessCase",
+    "If": "StatelessIf",
+    "StatefulPartitionedCall": "PartitionedCall",
+    "While": "StatelessWhile",
+}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # What they return depends on shapes alone, which XLA knows.
 _OF_SHAPES = {
@@ -221,7 +227,7 @@ class _Functions:
             arguments = [arg.name for arg in definition.signature.input_arg]
             scope = Scope(definition.node_def, arguments)
             roots = [*definition.ret.values(), *definition.control_ret.values()]
-            effects = [n.name for n in definition.node_def if n.op in _WITH_EFFECTS]
+            effects = [n.name for n in definition.node_def if n.op in {"Assert", *_WITH_EFFECTS}]
             given = {name for name, varies in zip(arguments, flags) if varies}
             found, does_vary = self.rewrite(scope, [*roots, *effects], given, always)
             outputs = [arg.name for arg in definition.signature.output_arg]
@@ -267,9 +273,10 @@ class _Functions:
 def _keep_what_returns(definition: Any, scope: Scope, holds: str) -> None:
     """Delete the assertions of a function, and what only they need."""
     for name, node in list(definition.control_ret.items()):
-        if scope.nodes[node].op == "Assert":
+        if scope.nodes[node].op in {"Assert", *_WITH_EFFECTS}:
             del definition.control_ret[name]
             definition.signature.control_output.remove(name)
+    scope.wait_for_no(_WITH_EFFECTS)
     scope.drop("Assert")
     roots = [*definition.ret.values(), *definition.control_ret.values(), holds]
     scope.keep([node.name for node in scope.live(roots)])
@@ -352,6 +359,10 @@ def _rewritten(graph_def: GraphDef, outputs: Sequence[str], varying: Any) -> Any
     functions = _Functions(graph)
     found, _ = functions.rewrite(scope, outputs, given, always=varying is None)
     graph.library.function.extend(functions.made)
+    scope.wait_for_no(_WITH_EFFECTS)
+    for node in every_node(graph):
+        # Without assertions they have no effect, and two that are the same can become one.
+        node.op = _WITH_EFFECTS.get(node.op, node.op)
     return (graph, scope, found) if found else None
 
 
@@ -377,4 +388,4 @@ def guard(
         lambda holds, value: tf.where(holds, value, tf.constant(np.nan, value.dtype)),
         [(holds, tf.bool), (outputs[0], tf.float64)],
     )
-    return [value, *outputs[1:]]
+    return [f"{value}:0", *outputs[1:]]

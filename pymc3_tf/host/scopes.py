@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 from tensorflow.compat.v1 import NodeDef
@@ -62,6 +62,12 @@ class Scope:
         """Delete the nodes of a kind, on which only other nodes wait."""
         self.keep([name for name, node in self.nodes.items() if node.op != op])
 
+    def wait_for_no(self, ops: Collection[str]) -> None:
+        """Let nodes wait for none of some kinds of nodes whose results they do not read."""
+        names = {name for name, node in self.nodes.items() if node.op in ops}
+        for node in self.nodes.values():
+            node.input[:] = [i for i in node.input if i[0] != "^" or i[1:] not in names]
+
     def _known(self, names: Sequence[str]) -> Any:
         return {*names, *(self._arguments or ())}
 
@@ -89,7 +95,8 @@ class Scope:
             Its position among all outputs.
         """
         if self._arguments is None:
-            return f"{node}:{flat}"
+            # Grappler takes two nodes for the same only if they spell their inputs in the same way.
+            return f"{node}:{flat}" if flat else node
         return f"{node}:{argument}:{position}"
 
     def unique(self) -> str:

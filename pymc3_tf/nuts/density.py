@@ -58,7 +58,9 @@ def inlined(function: Any) -> Any:
             marked.attr.pop(mark, None)
     inputs = [tensor.op.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
-    graph_def = optimize(graph_def, [*inputs, *outputs], ["function"])
+    graph_def = optimize(
+        graph_def, [*inputs, *outputs], ["function", "common_subgraph_elimination"]
+    )
     name_functions(graph_def)
     define_functions(graph_def)
     return graph_def
@@ -93,8 +95,7 @@ def builder(
     # checks and its islands before.
     if host and function.outputs[0].shape.rank == 0:
         if not whole:
-            # The first input is the position. What depends on data alone was checked at the start.
-            outputs = assertions.guard(graph_def, outputs, inputs[:1])
+            outputs = _guarded(graph_def, inputs, outputs)
         formed, outputs = islands.form(
             graph_def, outputs, (lambda node: False) if whole else compiled_by_xla(graph_def)
         )
@@ -105,6 +106,18 @@ def builder(
 def _importer(graph_def: Any, function: Any, outputs: List[str]) -> Callable[..., Any]:
     add = importer(graph_def, [tensor.op.name for tensor in function.inputs], outputs)
     return lambda *tensors: add(*tensors, *function.captured_inputs)
+
+
+def _guarded(graph_def: Any, inputs: List[str], outputs: List[str]) -> List[str]:
+    """Make checks of a graph in place numbers, and return what is to be fetched now."""
+    # The first input is the position. What depends on data alone was checked at the start.
+    guarded = assertions.guard(graph_def, outputs, inputs[:1])
+    if guarded != outputs:
+        # What had assertions could not be merged before.
+        graph_def.CopyFrom(
+            optimize(graph_def, [*inputs, *guarded], ["common_subgraph_elimination"])
+        )
+    return guarded
 
 
 def _with_checks(one: Any, batch: Any) -> Any:
@@ -118,7 +131,7 @@ def _with_checks(one: Any, batch: Any) -> Any:
     function, inlined_def = one
     graph_def = tf.compat.v1.GraphDef.FromString(inlined_def.SerializeToString())
     inputs = [tensor.op.name for tensor in function.inputs]
-    outputs = assertions.guard(graph_def, [y.name for y in function.outputs], inputs[:1])
+    outputs = _guarded(graph_def, inputs, [y.name for y in function.outputs])
     build = _importer(graph_def, function, outputs)
 
     def at_each(positions: tf.Tensor, *data: tf.Tensor) -> Any:

@@ -8,7 +8,13 @@ the list here.
 def install() -> None:
     """Install all patches. Installing them again changes nothing."""
     # Not above: they import Theano.
-    from pymc3_tf.patches import arviz_converter, pymc3_minibatch, pymc3_reports, theano_memory
+    from pymc3_tf.patches import (
+        arviz_converter,
+        pymc3_chains,
+        pymc3_minibatch,
+        pymc3_reports,
+        theano_memory,
+    )
 
-    for patch in (theano_memory, arviz_converter, pymc3_minibatch, pymc3_reports):
+    for patch in (theano_memory, arviz_converter, pymc3_minibatch, pymc3_reports, pymc3_chains):
         patch.install()

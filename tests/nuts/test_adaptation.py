@@ -1,9 +1,11 @@
 """What a warmup learns: the metric, the step size and when to stop, without any sampler."""
 
+import weakref
+
 import numpy as np
 import pytest
 
-from pymc3_tf.nuts.adaptation import GradientAdaptation, Seen, rhat
+from pymc3_tf.nuts.adaptation import GradientAdaptation, Seen, Window, rhat
 from pymc3_tf.nuts.stan import WindowedAdaptation, factor_of_covariance, phases
 
 SIZE = 4
@@ -56,6 +58,27 @@ def test_plans_make_up_the_warmup(tune):
     normal = Normal()
     plans = warm_up(GradientAdaptation(normal.gradients(), tune), normal.draw)
     assert sum(plan.length for plan in plans) == tune
+
+
+def test_first_metric_is_a_guess_from_the_gradients_of_either_sign():
+    gradients = np.array([[4.0, -4.0, 0.0, 0.01]])
+    np.testing.assert_allclose(
+        GradientAdaptation(gradients, 100).first().factor, [[0.5, 0.5, 1.0, 10.0]]
+    )
+    # Without a warmup there is nothing that would correct a guess.
+    np.testing.assert_array_equal(GradientAdaptation(gradients, 0).first().factor, np.ones((1, 4)))
+
+
+def test_window_has_the_latter_half_of_the_draws_and_gives_up_those_before():
+    window, lp, kept = Window(), [], []
+    for number, length in enumerate([1, 1, 10, 3, 20, 7, 40, 11, 5, 90, 30], 1):
+        block = 100.0 * number + np.arange(float(length))[:, None]
+        lp, kept = [*lp, *block.copy()], [*kept, weakref.ref(block)]
+        window.add(Seen(block, block, block, block, block, block[0]))
+        del block
+        np.testing.assert_array_equal(window("lp"), lp[len(lp) // 2 :])
+    # The latter half of 218 draws is in the last two blocks.
+    assert [ref() is not None for ref in kept] == [False] * 9 + [True] * 2
 
 
 @pytest.mark.parametrize("chains", [1, 4, 64])

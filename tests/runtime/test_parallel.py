@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import random
+import re
 import signal
 import textwrap
 from pathlib import Path
@@ -172,11 +173,13 @@ def test_killed_chain_is_an_error_and_no_hang():
                     with model:
                         pm.sample(100_000, tune=10, chains=2, cores=2, mp_ctx=start, callback=kill,
                                   progressbar=False, return_inferencedata=False)
-                except (EOFError, OSError):
-                    print(len(killed), "killed")
+                except RuntimeError as error:
+                    print(len(killed), "killed:", error)
         """
     )
-    assert result.stdout.splitlines() == ["1 killed"] * 4, result.stderr
+    said = r"1 killed: Chain [01] failed: its process was ended by the signal SIGKILL\. "
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4 and all(re.match(said, line) for line in lines), result.stderr
 
 
 INTERRUPTED = """
@@ -227,6 +230,33 @@ def test_interrupt_returns_the_draws_so_far(tmp_path):
             )
 
 
+def test_interrupt_at_the_fork_is_heard():
+    result = run_text(
+        """
+        import os, signal
+        from parallel_cells import pm, tensorflow_model
+
+        def interrupt():
+            if not said:
+                said.append("fork")
+                os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        said = []
+        os.register_at_fork(after_in_parent=interrupt)
+        for _ in range(2):
+            with tensorflow_model("function", "small"):
+                try:
+                    pm.sample(5, tune=5, chains=2, cores=2, mp_ctx="fork", progressbar=False)
+                    said.append("draws")
+                except KeyboardInterrupt:
+                    said.append("interrupt")
+        print(*said)
+        """
+    )
+    assert result.stdout.split() == ["fork", "interrupt", "draws"], result.stderr
+
+
 def test_compiledir_that_cannot_be_made_is_theanos_own_error(tmp_path):
     (tmp_path / "file").write_text("")
     result = run_text(
@@ -259,11 +289,12 @@ def test_chain_that_hangs_in_tensorflow_is_an_error():
             try:
                 pm.sample(10, tune=10, chains=2, cores=2, mp_ctx="fork", start={"x": 0.0},
                           step=pm.Metropolis(), progressbar=False)
-            except (EOFError, OSError):
-                print("error")
+            except RuntimeError as error:
+                print(str(error).splitlines()[0])
         """
     )
-    assert result.stdout.split() == ["error"], result.stderr
+    said = r"Chain [01] failed: its process was ended by the signal SIGALRM\.\n"
+    assert re.fullmatch(said, result.stdout), result.stderr
     assert "most recent call first" in result.stderr
 
 
@@ -289,7 +320,7 @@ BUSY = """
     for _ in range(10):
         try:
             trace = sample(model, "metropolis", 2, cores=2, mp_ctx="fork")
-        except (EOFError, OSError):
+        except RuntimeError:
             failed += 1
         else:
             np.testing.assert_allclose(chain_values(trace), expected, rtol=1e-6)

@@ -196,3 +196,24 @@ def test_sampler_has_the_gradients_of_pymc3_for_one_chain_and_for_a_batch(kinds)
     after = one.draw(state, np.ones(middle.size), 0.8, np.array([1, 2], np.int32), plan, data).state
     assert np.all(after.position.numpy() != position)
     references[0].assert_equal(*(x.numpy() for x in (after.position, after.lp, after.gradient)))
+
+
+@pytest.mark.parametrize("has_checks", [False, True])
+def test_loop_of_the_value_is_that_of_its_gradient(has_checks):
+    def step(z, x, a):
+        if has_checks:
+            tf.debugging.assert_positive(a)
+        return z * a + x
+
+    def logp(y, a):
+        zero = tf.zeros([], tf.float64)
+        return tf_normal(y, tf.scan(lambda z, x: step(z, x, a), X, zero), np.float64(0.5))
+
+    with pm.Model() as model:
+        pm.TFDensity("y", logp, {"a": pm.HalfNormal("a")}, observed=Y)
+    unconstrained = UnconstrainedModel(model)
+    program = CompiledSampler(unconstrained.log_density, 1)
+    with tf.Graph().as_default() as graph:
+        program._in_draws(tf.compat.v1.placeholder(tf.float64, [1]))
+    loops = [op.name for op in graph.get_operations() if op.type.endswith("While")]
+    assert len(loops) == 2 and sum("grad" in name for name in loops) == 1, loops
