@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +88,7 @@ def read(process, trials):
             line = lines.get(timeout=SECONDS)
         except queue.Empty:
             kill_group(process, signal.SIGUSR1)
+            time.sleep(5)  # so that it can say where it is
             yield Outcome(f"no end within {SECONDS} seconds", False, SECONDS)
             return
         if line is None:
