@@ -30,7 +30,7 @@ from victims import FAULTS
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "evidence" / "faults.json"
 LIBRARIES = ["tensorflow", "tensorflow-probability", "numpy", "Theano-PyMC", "pymc3"]
-SECONDS = 300  # for one trial, and for the start of a process
+SECONDS = 600  # for one trial, and for the start of a process
 # Trials of each fault, and how many of them one process has.
 TRIALS = collections.defaultdict(lambda: (10, 5))
 TRIALS.update(
