@@ -110,7 +110,8 @@ def run(tests, options):
 def write(name, passed, failed, seconds):
     """Put the row of an environment in place of that of an earlier run."""
     page = json.loads(PAGE.read_text("utf-8")) if PAGE.exists() else {"rows": []}
-    row = [name, platform.python_version(), *map(version, LIBRARIES), passed, len(failed)]
+    versions = [version(library) or "none" for library in LIBRARIES]
+    row = [name, platform.python_version(), *versions, passed, len(failed)]
     others = [other for other in page["rows"] if other[0] != name]
     page = {
         "title": "Environments",

@@ -3,7 +3,9 @@
 Why: if the process of a chain is killed, as the system does where memory is short, PyMC3 raises an
 ``EOFError`` without a text, or the error of a broken pipe. And Python drops a Ctrl-C that comes
 while a process forks, in the callbacks that modules have registered for it; PyMC3 then either
-samples on, or fails because the new process has ended.
+samples on, or fails because the new process has ended. And if Ctrl-C leaves out the first chain,
+because another one has many more draws, PyMC3 asks for its statistics all the same, and all draws
+are lost to a ``KeyError``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from multiprocessing import connection
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from pymc3 import parallel_sampling
+from pymc3.backends.base import MultiTrace
 from pymc3.parallel_sampling import ProcessAdapter
 
 # What a pipe says that nobody is at the other end of.
@@ -37,6 +40,17 @@ def install() -> None:
     ProcessAdapter._send._says_why = True
     ProcessAdapter.__init__ = _holding_interrupts(ProcessAdapter.__init__)
     parallel_sampling._run_process = _hearing_interrupts(parallel_sampling._run_process)
+    MultiTrace.get_sampler_stats = _of_a_chain_that_is_there(MultiTrace.get_sampler_stats)
+
+
+def _of_a_chain_that_is_there(before: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(before)
+    def get_sampler_stats(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("chains") == 0 and 0 not in self.chains:
+            kwargs["chains"] = min(self.chains)
+        return before(self, *args, **kwargs)
+
+    return get_sampler_stats
 
 
 def _holding_interrupts(before: Callable[..., None]) -> Callable[..., None]:

@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from victims import FAULTS
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "evidence" / "faults.json"
 LIBRARIES = ["tensorflow", "tensorflow-probability", "numpy", "Theano-PyMC", "pymc3"]
-SECONDS = 300  # for one trial, and for the start of a process
+SECONDS = 600  # for one trial, and for the start of a process
 # Trials of each fault, and how many of them one process has.
 TRIALS = collections.defaultdict(lambda: (10, 5))
 TRIALS.update(
@@ -87,6 +88,7 @@ def read(process, trials):
             line = lines.get(timeout=SECONDS)
         except queue.Empty:
             kill_group(process, signal.SIGUSR1)
+            time.sleep(5)  # so that it can say where it is
             yield Outcome(f"no end within {SECONDS} seconds", False, SECONDS)
             return
         if line is None:

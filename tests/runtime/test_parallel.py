@@ -257,6 +257,16 @@ def test_interrupt_at_the_fork_is_heard():
     assert result.stdout.split() == ["fork", "interrupt", "draws"], result.stderr
 
 
+def test_draws_are_returned_without_the_first_chain():
+    # As after Ctrl-C, if another chain has many more draws.
+    with parallel_cells.closed_form("small"):
+        trace = pm.sample(
+            6, tune=4, chains=1, cores=1, chain_idx=1, progressbar=False,
+            return_inferencedata=False, compute_convergence_checks=False,
+        )  # fmt: skip
+    assert trace.chains == [1] and len(trace) == 6 and trace.report.n_tune == 4
+
+
 def test_compiledir_that_cannot_be_made_is_theanos_own_error(tmp_path):
     (tmp_path / "file").write_text("")
     result = run_text(
