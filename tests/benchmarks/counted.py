@@ -161,7 +161,7 @@ def _of_sample(model, data):
     found["sample: calls of the compiled program"] = draw.call_count
     found["sample: compilations, first time"] = compilations() - before
     found["sample: functions traced, first time"] = traced.number
-    graph_def = program._draw.graph.as_graph_def().SerializeToString()
+    graph_def = program.draw_function.graph.as_graph_def().SerializeToString()
     found["data: copies in the compiled program"] = copies(data, graph_def)
     found["bytes: graph of the compiled program"] = len(graph_def)
     before = compilations()

@@ -214,6 +214,6 @@ def test_loop_of_the_value_is_that_of_its_gradient(has_checks):
     unconstrained = UnconstrainedModel(model)
     program = CompiledSampler(unconstrained.log_density, 1)
     with tf.Graph().as_default() as graph:
-        program._in_draws(tf.compat.v1.placeholder(tf.float64, [1]))
+        program.in_draws(tf.compat.v1.placeholder(tf.float64, [1]))
     loops = [op.name for op in graph.get_operations() if op.type.endswith("While")]
     assert len(loops) == 2 and sum("grad" in name for name in loops) == 1, loops
