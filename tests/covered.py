@@ -93,7 +93,7 @@ def main():
         title="Lines and branches that tests run",
         text=TEXT.format(parts=named),
         command="tox -e coverage",
-        made_with=evidence_file.versions("coverage", "tensorflow"),
+        versions=evidence_file.versions("coverage", "tensorflow"),
         columns=["package", "lines", "branches", "percent"],
         rows=rows,
     )

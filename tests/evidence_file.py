@@ -20,14 +20,14 @@ def versions(*packages):
     return {name: metadata.version(name) for name in packages}
 
 
-def keep(name, *, title, text, command, columns, rows, made_with=None, **more):
-    """Write ``NAME.json``; ``made_with`` are versions, by default those of this process."""
+def keep(name, *, title, text, command, columns, rows, **more):
+    """Write ``NAME.json``; ``versions`` may say other ones than those of this process."""
     found = {
         "title": title,
         "text": text,
         "command": command,
         "date": datetime.date.today().isoformat(),
-        "versions": versions("pymc3", "tensorflow") if made_with is None else made_with,
+        "versions": more.pop("versions", versions("pymc3", "tensorflow")),
         "columns": columns,
         "rows": rows,
         **more,

@@ -203,7 +203,6 @@ def keep(found, reasons):
         command="tox -e mutation",
         columns=["module", "changes", "tried", "noticed", "not noticed", "explained"],
         rows=rows,
-        made_with=evidence_file.versions("cosmic-ray", "numpy"),
         found=found,
         reasons=reasons,
     )

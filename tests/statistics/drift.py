@@ -65,7 +65,7 @@ def report(found, afresh):
         title="Draws that stay the same",
         text=TEXT,
         command="python tests/statistics/drift.py",
-        made_with={},
+        versions={},
         columns=["model", "sampler", "draws", *environments],
         rows=rows,
         environments=environments,
