@@ -296,6 +296,8 @@ def draw(results, path):
                 panel.plot(at, differences(column, KEPT + 1) / len(found), **style)
         panel.set_title(name.replace("_", " "), fontsize=11)
         panel.spines[["top", "right"]].set_visible(False)
+    for panel in axes.flat[len(results) :]:
+        panel.set_axis_off()
     axes[0, 0].set(ylim=(-0.15, 0.15), yticks=[-0.1, 0, 0.1], xticks=[0, 0.5, 1])
     figure.supxlabel("rank (blue: the model, orange: its broken twin)", fontsize=11)
     figure.supylabel("difference from uniform", fontsize=11)
