@@ -7,8 +7,6 @@ minutes.
     python tests/environments.py NAME [pytest's options]
 """
 
-import datetime
-import json
 import os
 import platform
 import shutil
@@ -20,8 +18,9 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import evidence_file
+
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "evidence" / "environments.json"
 LIBRARIES = ["tensorflow", "tensorflow-probability", "numpy", "Theano-PyMC", "pymc3", "arviz"]
 
 NUMBERS = [
@@ -109,26 +108,23 @@ def run(tests, options):
 
 def write(name, passed, failed, seconds):
     """Put the row of an environment in place of that of an earlier run."""
-    page = json.loads(PAGE.read_text("utf-8")) if PAGE.exists() else {"rows": []}
     versions = [version(library) or "none" for library in LIBRARIES]
     row = [name, platform.python_version(), *versions, passed, len(failed)]
-    others = [other for other in page["rows"] if other[0] != name]
-    page = {
-        "title": "Environments",
-        "text": (
+    others = [other for other in evidence_file.rows("environments") if other[0] != name]
+    evidence_file.keep(
+        "environments",
+        title="Environments",
+        text=(
             "A choice of the tests, with some of each package and a posterior that is known "
-            "exactly, ran in fresh environments with the oldest and the newest supported "
-            "TensorFlow on each Python; and in float32, without TensorFlow Probability, and "
-            "without a C++ compiler. Each row has its versions and its numbers of tests."
+            "exactly, ran in fresh environments: with the oldest and the newest supported "
+            "TensorFlow, in float32, without TensorFlow Probability, and without a C++ compiler. "
+            "Each row has its versions and its numbers of tests."
         ),
-        "command": "tox -m matrix",
-        "date": datetime.date.today().isoformat(),
-        "versions": {"platform": platform.platform(terse=True)},
-        "columns": ["environment", "Python", *LIBRARIES, "passed", "failed"],
-        "rows": sorted([*others, row], key=lambda row: (len(row[0].split("-")[0]), row[0])),
-    }
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(json.dumps(page, indent=1) + "\n", "utf-8")
+        command="tox -m matrix",
+        versions={"platform": platform.platform(terse=True)},
+        columns=["environment", "Python", *LIBRARIES, "passed", "failed"],
+        rows=sorted([*others, row], key=lambda row: (len(row[0].split("-")[0]), row[0])),
+    )
     print(f"{name}: {passed} passed, {len(failed)} failed in {seconds:.0f} seconds", *failed)
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import platform
 import re
 from importlib import metadata
 from pathlib import Path
@@ -16,11 +17,18 @@ def as_json(results):
 
 
 def versions(*packages):
-    """Return the installed versions of packages."""
-    return {name: metadata.version(name) for name in packages}
+    """Return the versions of Python and of installed packages."""
+    found = {name: metadata.version(name) for name in packages}
+    return {"Python": platform.python_version(), **found}
 
 
-def keep(name, *, title, text, command, columns, rows, **more):
+def rows(name):
+    """Return the rows that were kept before."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
+
+
+def keep(name, *, title, text, command, columns, rows, folder=FOLDER, **more):
     """Write ``NAME.json``; ``versions`` may say other ones than those of this process."""
     found = {
         "title": title,
@@ -32,5 +40,5 @@ def keep(name, *, title, text, command, columns, rows, **more):
         "rows": rows,
         **more,
     }
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(as_json(found), encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(as_json(found), encoding="utf-8")

@@ -9,9 +9,7 @@ only these run; their rows take the place of those of earlier runs.
 import argparse
 import collections
 import concurrent.futures
-import datetime
 import json
-import platform
 import queue
 import shlex
 import signal
@@ -19,16 +17,15 @@ import sys
 import tempfile
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pymc3_tf  # noqa: F401  # isort: skip  # before pymc3, for the sake of Python 3.11
+import evidence_file
 from support import kill_group, python
 from victims import FAULTS
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parents[1] / "docs" / "evidence" / "faults.json"
 LIBRARIES = ["tensorflow", "tensorflow-probability", "numpy", "Theano-PyMC", "pymc3"]
 SECONDS = 600  # for one trial, and for the start of a process
 # Trials of each fault, and how many of them one process has.
@@ -121,11 +118,11 @@ def row_of(fault, outcomes):
 
 def write(row):
     """Put the row of a fault in place of that of an earlier run."""
-    page = json.loads(PAGE.read_text("utf-8")) if PAGE.exists() else {"rows": []}
-    rows = {**{other[0]: other for other in page["rows"]}, row[0]: row}
-    page = {
-        "title": "Faults",
-        "text": (
+    rows = {**{other[0]: other for other in evidence_file.rows("faults")}, row[0]: row}
+    evidence_file.keep(
+        "faults",
+        title="Faults",
+        text=(
             "Chains were killed, Ctrl-C was sent, disks were full or read-only, memory was short, "
             "and servers of a cluster ended, at moments that a seed chose, in real processes. "
             "After each trial the same process had to sample again, with the same draws as before. "
@@ -133,17 +130,11 @@ def write(row):
             "seconds after which the user had control again. (Where no thread can start for lack "
             "of memory, TensorFlow itself ends the process.)"
         ),
-        "command": "python tests/faults/matrix.py",
-        "date": datetime.date.today().isoformat(),
-        "versions": {
-            "Python": platform.python_version(),
-            **{library: metadata.version(library) for library in LIBRARIES},
-        },
-        "columns": ["fault", "trials", "outcomes", "not as wanted", "worst seconds"],
-        "rows": [rows[fault] for fault in FAULTS if fault in rows],
-    }
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        command="python tests/faults/matrix.py",
+        versions=evidence_file.versions(*LIBRARIES),
+        columns=["fault", "trials", "outcomes", "not as wanted", "worst seconds"],
+        rows=[rows[fault] for fault in FAULTS if fault in rows],
+    )
 
 
 def main():

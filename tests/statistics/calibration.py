@@ -8,13 +8,11 @@ Vehtari & Gelman 2018, https://arxiv.org/abs/1804.06788).
 """
 
 import argparse
-import datetime
-import json
-import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pymc3_tf  # isort: skip  # before pymc3, for the sake of Python 3.11
+import evidence_file
 import numpy as np
 import pymc3 as pm
 import tensorflow as tf
@@ -253,32 +251,25 @@ def write(results, path):
     """Write the table of the results so far, from which the page of the documentation is made."""
     rows = [row_of(name, *pair) for name, pair in results.items()]
     inside, caught = (sum(row[i] == "yes" for row in rows) for i in (4, 7))
-    table = {
-        "title": "Simulation-based calibration",
-        "text": f"For each of {len(rows)} models, parameters and data were drawn "
+    evidence_file.keep(
+        path.stem,
+        title="Simulation-based calibration",
+        text=f"For each of {len(rows)} models, parameters and data were drawn "
         f"{len(next(iter(results.values()))[0]):,} times, and the posterior was sampled with "
         "pymc3_tf.sample, fifty data sets at a time, in one compiled program. The ranks of the "
         "true parameters among the draws have to be uniform: their cumulative numbers within a "
         "band that holds all of them, in all models together, with a probability of 99 % "
         f"(Säilynoja, Bürkner and Vehtari 2022). {inside} of {len(rows)} models are inside. Of the "
         f"same models with an error, {caught} of {len(rows)} are found out.",
-        "command": "PYTHONPATH=tests python tests/statistics/calibration.py",
-        "date": datetime.date.today().isoformat(),
-        "versions": {
-            "pymc3_tf": pymc3_tf.__version__,
-            "PyMC3": pm.__version__,
-            "TensorFlow": tf.__version__,
-            "Python": sys.version.split()[0],
-        },
-        "columns": [
+        command="PYTHONPATH=tests python tests/statistics/calibration.py",
+        columns=[
             "model", "parameters", "replicates", "largest deviation / band", "inside",
             "the broken twin", "its largest deviation / band", "caught",
         ],
-        "rows": rows,
-        "picture": path.with_suffix(".png").name,
-    }  # fmt: skip
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        rows=rows,
+        picture=path.with_suffix(".png").name,
+        folder=path.parent,
+    )  # fmt: skip
 
 
 def draw(results, path):

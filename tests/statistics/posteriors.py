@@ -6,7 +6,6 @@ compiled.
 """
 
 import argparse
-import datetime
 import functools
 import json
 import sys
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import pymc3_tf  # isort: skip  # before pymc3, for the sake of Python 3.11
 import arviz as az
+import evidence_file
 import numpy as np
 import posteriors_closed_form
 import posteriors_published
 import posteriors_quadrature
 import pymc3 as pm
-import tensorflow as tf
 from support import QUIET, run, standard_errors_away
 
 MODULES = posteriors_closed_form, posteriors_quadrature, posteriors_published
@@ -161,9 +160,10 @@ def write(results, path):
     partly = f" ({partly} of them in fewer ways so far)" if partly else ""
     repeats, agree = sum(row[7] for row in rows), sum(row[8] == "yes" for row in rows)
     numbers = sum(MODELS[name]().quantities * len(rows) for name, rows in results.items())
-    table = {
-        "title": "Known posteriors",
-        "text": f"Each of {len(rows)} models, with a TFDensity in it, was sampled by pm.sample "
+    evidence_file.keep(
+        path.stem,
+        title="Known posteriors",
+        text=f"Each of {len(rows)} models, with a TFDensity in it, was sampled by pm.sample "
         f"and by pymc3_tf.sample with each init and each chain_method{partly}. "
         f"{2 * numbers:,} means and standard deviations are compared with closed forms, "
         "quadratures and published draws: all have to be within four Monte Carlo standard errors, "
@@ -171,22 +171,14 @@ def write(results, path):
         f"more, with four times the draws and another seed ({repeats} of "
         f"{sum(len(rows) for rows in results.values())}), and the table has the repetition. "
         f"{agree} of {len(rows)} models agree in all ways.",
-        "command": "PYTHONPATH=tests python tests/statistics/posteriors.py",
-        "date": datetime.date.today().isoformat(),
-        "versions": {
-            "pymc3_tf": pymc3_tf.__version__,
-            "PyMC3": pm.__version__,
-            "TensorFlow": tf.__version__,
-            "Python": sys.version.split()[0],
-        },
-        "columns": [
+        command="PYTHONPATH=tests python tests/statistics/posteriors.py",
+        columns=[
             "model", "reference", "numbers", "ways", "means: largest |z|",
             "standard deviations: largest |z|", "least p-value", "repeated", "agrees",
         ],
-        "rows": rows,
-    }  # fmt: skip
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+        rows=rows,
+        folder=path.parent,
+    )  # fmt: skip
 
 
 def main():
