@@ -53,7 +53,7 @@ def main():
             command="python tests/evidence.py",
             columns=["tests", "passed", "failed", "which, and why"],
             rows=[row(SUITES[name][0], suites[name]) for name in SUITES if name in suites],
-            made_with=evidence_file.versions("pymc3", "tensorflow", "hypothesis"),
+            versions=evidence_file.versions("pymc3", "tensorflow", "hypothesis"),
             suites=suites,
         )
 
