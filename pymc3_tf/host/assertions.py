@@ -8,12 +8,11 @@ be what ends it.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.function_pb2 import FunctionDef
-from tensorflow.core.framework.types_pb2 import DT_BOOL
 
 from pymc3_tf.host.checked_ops import CHECKS, check_of, dtypes
 from pymc3_tf.host.scopes import Scope
@@ -45,6 +44,7 @@ _OF_SHAPES = {
 }  # fmt: skip
 # What functions return, and what those of loops are given: whether the checks hold.
 _HOLDS, _HELD = "checks_hold", "checks_held"
+_BOOL = tf.bool.as_datatype_enum
 
 
 # -- functions ---------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class _Functions:
     def _one_more_output(self, scope: Scope, node: NodeDef, types: str) -> str:
         """Add a scalar to the outputs of a node that calls functions, and return it."""
         number = len(node.attr[types].list.type)
-        node.attr[types].list.type.append(DT_BOOL)
+        node.attr[types].list.type.append(_BOOL)
         if "output_shapes" in node.attr and node.attr["output_shapes"].list.shape:
             node.attr["output_shapes"].list.shape.add()
         node.attr.pop("_output_shapes", None)
@@ -223,7 +223,7 @@ class _Functions:
         """Return a function of arguments some of which vary."""
         key = name, tuple(flags), always
         if key not in self._known:
-            definition = FunctionDef.FromString(self._library[name].SerializeToString())
+            definition = copy.deepcopy(self._library[name])
             arguments = [arg.name for arg in definition.signature.input_arg]
             scope = Scope(definition.node_def, arguments)
             roots = [*definition.ret.values(), *definition.control_ret.values()]
@@ -249,11 +249,11 @@ class _Functions:
             argument. Conditions return one number as before.
         """
         if kind not in function.variants:
-            definition = FunctionDef.FromString(function.definition.SerializeToString())
+            definition = copy.deepcopy(function.definition)
             signature = definition.signature
             scope = Scope(definition.node_def, [arg.name for arg in signature.input_arg])
             if kind != "call":
-                signature.input_arg.add(name=_HELD, type=DT_BOOL)
+                signature.input_arg.add(name=_HELD, type=_BOOL)
                 if "_input_shapes" in definition.attr:
                     definition.attr["_input_shapes"].list.shape.add()
             if kind == "condition":
@@ -261,7 +261,7 @@ class _Functions:
                 own = [function.holds] if function.holds else []
                 definition.ret[output] = scope.all_of([definition.ret[output], _HELD, *own])
             else:
-                signature.output_arg.add(name=_HOLDS, type=DT_BOOL)
+                signature.output_arg.add(name=_HOLDS, type=_BOOL)
                 definition.ret[_HOLDS] = function.holds or scope.true()
             signature.name = f"{signature.name.split('_of_')[0]}_checked_{len(self.made)}"
             function.variants[kind] = signature.name
