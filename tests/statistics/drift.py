@@ -27,7 +27,7 @@ TEXT = """\
 The first draws of seeded chains, warmup from its start, are those that were kept: a change of the
 code that changes numbers is seen. The tests compare. Rounding differs between processors and
 versions of TensorFlow, and each step of a trajectory magnifies the difference. The first 20 draws
-(12 of one case) are compared; the bound is 1e-6. A difference is
+(12 by `pymc3_tf.sample`) are compared; the bound is 1e-6. A difference is
 relative to the largest number of its variable."""
 
 
@@ -56,7 +56,7 @@ def report(found, afresh):
     environments = known.get("environments", {})
     environments[f"Python {platform.python_version()}, TensorFlow {tf.__version__}"] = found
     rows = [
-        [model, f"`{sampler}`", drift.number(model, sampler)]
+        [model, f"`{sampler}`", drift.NUMBERS[sampler]]
         + [shown(found.get(drift.label(model, sampler))) for found in environments.values()]
         for model, sampler in drift.CASES
     ]
