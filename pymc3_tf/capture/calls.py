@@ -13,7 +13,7 @@ from pymc3_tf.capture.freezing import SCOPE
 from pymc3_tf.capture.keys import Input, label_of
 from pymc3_tf.capture.signatures import call_by_name
 from pymc3_tf.exceptions import DeclarationError, DeclarationTypeError
-from pymc3_tf.programs.serialized import every_node
+from pymc3_tf.programs.serialized import STATELESS, every_node
 
 
 def call_symbolically(function: Callable[..., Any], inputs: Sequence[Input], name: str) -> Any:
@@ -77,17 +77,13 @@ def call(
     return result
 
 
-# What can have an assertion inside, and is run for it.
-_ASSERTING = {"Assert", "Case", "If", "StatefulPartitionedCall", "While"}
-
-
 def after_assertions(result: Any) -> Any:
     """Let tensors wait for the assertions of their graph, as the results of a tf.function do.
 
     Otherwise those would go with all else that the tensors do not need.
     """
     graph = tf.compat.v1.get_default_graph()
-    waited_for = [op for op in graph.get_operations() if op.type in _ASSERTING]
+    waited_for = [op for op in graph.get_operations() if op.type in {"Assert", *STATELESS}]
     if not waited_for or all(n.op != "Assert" for n in every_node(graph.as_graph_def())):
         return result
     with tf.control_dependencies(waited_for):

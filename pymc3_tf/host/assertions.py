@@ -18,6 +18,7 @@ from pymc3_tf.host.checked_ops import CHECKS, check_of, dtypes
 from pymc3_tf.host.scopes import Scope
 from pymc3_tf.programs.serialized import (
     CONTROL_FLOW,
+    STATELESS,
     GraphDef,
     NodeDef,
     define_functions,
@@ -28,14 +29,6 @@ from pymc3_tf.programs.serialized import (
 
 # Control flow of version 1 is in no function to which a result could be added.
 _VERSION_1 = {"Enter", "Exit", "Merge", "NextIteration", "Switch"}
-# What TensorFlow runs in a function whether or not something depends on it, and the ops that do the
-# same without assertions.
-_WITH_EFFECTS = {
-    "Case": "StatelessCase",
-    "If": "StatelessIf",
-    "StatefulPartitionedCall": "PartitionedCall",
-    "While": "StatelessWhile",
-}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # What they return depends on shapes alone, which XLA knows.
 _OF_SHAPES = {
@@ -227,7 +220,7 @@ class _Functions:
             arguments = [arg.name for arg in definition.signature.input_arg]
             scope = Scope(definition.node_def, arguments)
             roots = [*definition.ret.values(), *definition.control_ret.values()]
-            effects = [n.name for n in definition.node_def if n.op in {"Assert", *_WITH_EFFECTS}]
+            effects = [n.name for n in definition.node_def if n.op in {"Assert", *STATELESS}]
             given = {name for name, varies in zip(arguments, flags) if varies}
             found, does_vary = self.rewrite(scope, [*roots, *effects], given, always)
             outputs = [arg.name for arg in definition.signature.output_arg]
@@ -273,10 +266,10 @@ class _Functions:
 def _keep_what_returns(definition: Any, scope: Scope, holds: str) -> None:
     """Delete the assertions of a function, and what only they need."""
     for name, node in list(definition.control_ret.items()):
-        if scope.nodes[node].op in {"Assert", *_WITH_EFFECTS}:
+        if scope.nodes[node].op in {"Assert", *STATELESS}:
             del definition.control_ret[name]
             definition.signature.control_output.remove(name)
-    scope.wait_for_no(_WITH_EFFECTS)
+    scope.wait_for_no(STATELESS)
     scope.drop("Assert")
     roots = [*definition.ret.values(), *definition.control_ret.values(), holds]
     scope.keep([node.name for node in scope.live(roots)])
@@ -359,10 +352,10 @@ def _rewritten(graph_def: GraphDef, outputs: Sequence[str], varying: Any) -> Any
     functions = _Functions(graph)
     found, _ = functions.rewrite(scope, outputs, given, always=varying is None)
     graph.library.function.extend(functions.made)
-    scope.wait_for_no(_WITH_EFFECTS)
+    scope.wait_for_no(STATELESS)
     for node in every_node(graph):
         # Without assertions they have no effect, and two that are the same can become one.
-        node.op = _WITH_EFFECTS.get(node.op, node.op)
+        node.op = STATELESS.get(node.op, node.op)
     return (graph, scope, found) if found else None
 
 

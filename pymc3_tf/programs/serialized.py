@@ -18,6 +18,14 @@ def static_shape(shape: tf.TensorShape) -> Shape:
     return None if shape.rank is None else tuple(shape.as_list())
 
 
+# What a function runs whether or not something depends on it, since there may be effects such as a
+# failing assertion, and the ops that do the same without them.
+STATELESS = {
+    "Case": "StatelessCase",
+    "If": "StatelessIf",
+    "StatefulPartitionedCall": "PartitionedCall",
+    "While": "StatelessWhile",
+}
 CONTROL_FLOW = ("If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase")
 
 

@@ -3,11 +3,11 @@
 import os
 import signal
 import sys
-import threading
 import time
 from unittest import mock
 
 import numpy as np
+from beside import Beside
 from faults_processes import goes_on
 from parallel_cells import chain_values, pm, sample, tensorflow_model
 from support import QUIET
@@ -154,20 +154,12 @@ def is_right(cycle_of, phase, text):
     return text in right
 
 
-class CtrlC:
+class CtrlC(Beside):
     """Sends what a terminal sends, to this process and those of its chains."""
 
     def __init__(self, cycle, phase, wait):
         self.cycle, self.phase, self.wait, self.time = cycle, phase, wait, 0.0
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.work)
-
-    def __enter__(self):
-        self.thread.start()
-
-    def __exit__(self, *error):
-        self.over.set()
-        self.thread.join()
+        super().__init__()
 
     def work(self):
         while not (self.phase in self.cycle.begins or self.over.wait(0.002)):

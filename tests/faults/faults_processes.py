@@ -2,10 +2,10 @@
 
 import os
 import signal
-import threading
 import time
 
 import numpy as np
+from beside import Beside
 from parallel_cells import chain_values, pm, sample, tensorflow_model
 
 
@@ -66,26 +66,18 @@ def sample_long(model, watcher):
         )
 
 
-class Killer:
+class Killer(Beside):
     """Kills a chain some time after the chains have started, or else sees how long they live."""
 
     def __init__(self, random=None, life=0.0):
         self.random, self.wait = random, random.uniform(0.0, life) if random else 0.0
         self.time = self.seconds = 0.0
         self.late = False
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.work)
+        super().__init__()
 
     def see(self, trace, draw):
         """Remember that a chain is about to end by itself."""
         self.late |= draw.is_last
-
-    def __enter__(self):
-        self.thread.start()
-
-    def __exit__(self, *error):
-        self.over.set()
-        self.thread.join()
 
     def work(self):
         while not (chains() or self.over.wait(0.002)):

@@ -112,3 +112,16 @@ def of_draws(moments, quantiles=None, size=10_000):
 
     mean, sd, error_of_mean, error_of_sd = moments
     return Marginal(mean, sd, p_value, error_of_mean, error_of_sd)
+
+
+def runge_kutta_step(change):
+    """Return a step of Runge and Kutta for a differential equation that does not depend on time."""
+
+    def step(x, dt):
+        k_1 = change(x)
+        k_2 = change(x + 0.5 * dt * k_1)
+        k_3 = change(x + 0.5 * dt * k_2)
+        k_4 = change(x + dt * k_3)
+        return x + dt / 6.0 * (k_1 + 2.0 * k_2 + 2.0 * k_3 + k_4)
+
+    return step

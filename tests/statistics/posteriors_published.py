@@ -12,7 +12,7 @@ import numpy as np
 import pymc3 as pm
 import tensorflow as tf
 import tensorflow_probability as tfp
-from marginals import Posterior, of_draws
+from marginals import Posterior, of_draws, runge_kutta_step
 from pymc3.distributions import transforms
 from support import moments, tf_normal
 
@@ -67,15 +67,10 @@ def lynx_and_hare():
                 [(theta[0] - theta[1] * z[1]) * z[0], (theta[3] * z[0] - theta[2]) * z[1]]
             )
 
-        def step(z, dt):
-            k_1 = change(z)
-            k_2 = change(z + 0.5 * dt * k_1)
-            k_3 = change(z + 0.5 * dt * k_2)
-            k_4 = change(z + dt * k_3)
-            return z + dt / 6.0 * (k_1 + 2.0 * k_2 + 2.0 * k_3 + k_4)
-
         steps = np.full((pelts.shape[0] - 1) * per_year, 1.0 / per_year)
-        path = tf.concat([z_init[None], tf.scan(step, steps, initializer=z_init)], axis=0)
+        path = tf.concat(
+            [z_init[None], tf.scan(runge_kutta_step(change), steps, initializer=z_init)], axis=0
+        )
         return tf_normal(tf.math.log(pelts), tf.math.log(path[::per_year]), sigma)
 
     def build():

@@ -8,7 +8,7 @@ import pymc3 as pm
 import tensorflow as tf
 import tensorflow_probability as tfp
 from contract.twins import student_t
-from marginals import Posterior, mixture, on_grid, on_grids, weights_on
+from marginals import Posterior, mixture, on_grid, on_grids, runge_kutta_step, weights_on
 from scipy import stats
 from support import tf_normal
 
@@ -72,15 +72,8 @@ def growth():
         def change(x):
             return rate * x * (1 - x / limit)
 
-        def step(x, dt):
-            k_1 = change(x)
-            k_2 = change(x + 0.5 * dt * k_1)
-            k_3 = change(x + 0.5 * dt * k_2)
-            k_4 = change(x + dt * k_3)
-            return x + dt / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
-
         steps = np.full(len(t) * per_point, 1 / per_point)
-        path = tf.scan(step, steps, initializer=tf.constant(start, tf.float64))
+        path = tf.scan(runge_kutta_step(change), steps, initializer=tf.constant(start, tf.float64))
         return tf_normal(y, path[per_point - 1 :: per_point], np.float64(noise))
 
     def build():
