@@ -93,6 +93,7 @@ extras_require = {
     "dev": [
         *tfp,
         "pytest>=7",
+        "pytest-xdist",
         "hypothesis",
         "cloudpickle",
         "graphviz",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.compat.v1 import NodeDef
 
@@ -28,24 +29,36 @@ def _is_part(x: tf.Tensor, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return _all((begin >= 0) & (end <= shape))
 
 
-def _is_item(x: tf.Tensor, begin: tf.Tensor, axes: Dict[int, int]) -> tf.Tensor:
-    """Whether the entries of ``begin`` are indices of axes, which may count from the end."""
-    index = tf.gather(begin, list(axes))
-    size = tf.gather(tf.shape(x, begin.dtype), list(axes.values()))
-    return _all((index >= -size) & (index < size))
+class _Items(NamedTuple):
+    """The entries of a slice that are indices, and the axis of each."""
+
+    axes: Dict[int, int]
+    # Behind an ellipsis: an axis if there were as many as entries.
+    last_axes: Dict[int, int]
+
+    def are_there(self, x: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
+        """Whether they point into an array. They may count from the end."""
+        axes, last_axes = (np.array([*each.values()], np.int32) for each in self)
+        axes = tf.concat([axes, last_axes + tf.rank(x) - tf.size(begin)], 0)
+        index = tf.gather(begin, [*self.axes, *self.last_axes])
+        size = tf.gather(tf.shape(x, begin.dtype), axes)
+        return _all((index >= -size) & (index < size))
 
 
-def _item_axes(node: NodeDef) -> Dict[int, int]:
-    """Which axis each index of a slice is one of, without those behind an ellipsis."""
-    bits = {name: node.attr[f"{name}_mask"].i for name in ("shrink_axis", "new_axis", "ellipsis")}
-    axes: Dict[int, int] = {}
-    axis, i = 0, 0
-    while bits["shrink_axis"] >> i and not bits["ellipsis"] >> i & 1:
-        if bits["shrink_axis"] >> i & 1 and not bits["new_axis"] >> i & 1:
-            axes[i] = axis
-        axis += not bits["new_axis"] >> i & 1
-        i += 1
-    return axes
+def _items(node: NodeDef) -> Optional[_Items]:
+    """Return which entries of a slice are indices, if any are."""
+    masks = {name: node.attr[f"{name}_mask"].i for name in ("shrink_axis", "new_axis", "ellipsis")}
+    items, axis = _Items({}, {}), 0
+    here = items.axes
+    for i in range(masks["shrink_axis"].bit_length()):
+        is_new, is_ellipsis = masks["new_axis"] >> i & 1, masks["ellipsis"] >> i & 1
+        if is_ellipsis:
+            new = bin(masks["new_axis"] >> i).count("1")
+            here, axis = items.last_axes, i + new
+        elif masks["shrink_axis"] >> i & 1 and not is_new:
+            here[i] = axis
+        axis += not is_new
+    return items if items.axes or items.last_axes else None
 
 
 class Check(NamedTuple):
@@ -97,8 +110,8 @@ CHECKS: Dict[str, Check] = {
 def check_of(node: NodeDef) -> Optional[Check]:
     """Return what a node checks besides shapes; None if it is nothing."""
     if node.op == "StridedSlice":
-        axes = _item_axes(node)
-        return Check((1,), lambda x, begin, *_: _is_item(x, begin, axes)) if axes else None
+        items = _items(node)
+        return Check((1,), lambda x, begin, *_: items.are_there(x, begin)) if items else None
     check = CHECKS.get(node.op)
     if check and check.of_integers and not tf.as_dtype(node.attr["T"].type).is_integer:
         return None

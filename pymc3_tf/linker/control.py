@@ -63,7 +63,8 @@ def _scan(op: Op, node: Apply) -> Translation:
 
     Theano keeps each recurrent output in one buffer: first the initial values, as many as the
     longest tap looks back, then one value for each step. Here the loop carries the last values
-    (the window), and an array collects the steps.
+    (the window), and an array collects the steps. Long, because the step shares the buffers and
+    the lengths before it.
     """
     graph = rewritten(op.inputs, op.outputs)
     nodes = graph.toposort()

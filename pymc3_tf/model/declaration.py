@@ -160,7 +160,10 @@ def declare(
     named: bool,
     options: Options,
 ) -> Declaration:
-    """Check what users give, and return the declaration that it makes."""
+    """Check what users give, and return the declaration that it makes.
+
+    Long, because each check needs what those before it found.
+    """
     options.check_values()
     check_transform(transform)
     source, random = _sources(logp, distribution, random)

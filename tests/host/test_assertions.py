@@ -51,6 +51,16 @@ def item(x):
     return tf.constant(TABLE)[index(x)] + tf.constant(SQUARE)[1, None, index(x)][0]
 
 
+def last_item(x):
+    """Of the columns, which stand behind the ellipsis."""
+    return tf.reduce_sum(tf.constant(SQUARE)[None, ..., None, index(x)])
+
+
+def item_of_last_but_one(x):
+    cube = tf.constant(SQUARE)[None] * tf.ones([4, 1, 1], tf.float64)
+    return tf.reduce_sum(cube[2, ..., index(x), None, :])
+
+
 def part(x):
     return tf.reduce_sum(tf.slice(TABLE, [index(x)], [2]))
 
@@ -152,6 +162,8 @@ CASES = {
     gather_pairs: (3.5, -0.5),
     search: (1.5, 5.0),
     item: (-1.5, 4.5),
+    last_item: (3.0, 4.0),
+    item_of_last_but_one: (2.0, 3.0),
     part: (2.0, 3.0),
     scatter: (1.0, 4.0),
     update: (1.0, -1.0),
