@@ -41,16 +41,7 @@ def cholesky(a: tf.Tensor) -> tf.Tensor:
 def triangular_solve(
     matrix: tf.Tensor, rhs: tf.Tensor, lower: bool = True, adjoint: bool = False
 ) -> tf.Tensor:
-    """Solve triangular systems of float64, as ``tf.linalg.triangular_solve`` does.
-
-    Parameters
-    ----------
-    matrix : tf.Tensor, shape (..., n, n)
-        Of static shape. Only the lower (or upper) triangle is read.
-    rhs : tf.Tensor, shape (..., n, k)
-        Leading dimensions broadcast.
-    lower, adjoint : bool
-    """
+    """Solve triangular systems of float64 and static shapes, as ``factorizations`` does."""
     leading = tf.broadcast_static_shape(matrix.shape[:-2], rhs.shape[:-2])
     matrix = tf.broadcast_to(matrix, leading + matrix.shape[-2:])
     rhs = tf.broadcast_to(rhs, leading + rhs.shape[-2:])
