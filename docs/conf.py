@@ -13,7 +13,12 @@ os.environ.pop("MPLBACKEND", None)  # notebooks show their figures
 logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
 logging.getLogger("pymc3").setLevel(logging.ERROR)
 
-import pymc3_tf  # noqa: F401  # before anything imports pymc3, for the sake of Python 3.11
+import pymc3_tf  # noqa: F401  # isort: skip  # before anything imports pymc3, for Python 3.11
+
+from sphinx.util import inspect
+
+# autodoc would write one signature for each of the hundred ops that are translated.
+inspect.is_singledispatch_function = lambda _: False
 
 here = Path(__file__).resolve().parent
 
