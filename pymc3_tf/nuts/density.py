@@ -99,7 +99,7 @@ def builder(
         formed, outputs = islands.form(
             graph_def, outputs, (lambda node: False) if whole else compiled_by_xla(graph_def)
         )
-    factorizations.substitute(graph_def, host)
+    factorizations.replace_ops(graph_def, host)
     return _importer(graph_def, function, outputs), formed
 
 

@@ -148,7 +148,7 @@ def _inverse_of_small(blocks: tf.Tensor) -> tf.Tensor:
     return inverse
 
 
-def substitute(graph_def: Any, host: bool = False) -> None:
+def replace_ops(graph_def: Any, host: bool = False) -> None:
     """Put these in place of TensorFlow's ops in a graph that XLA is going to compile.
 
     Parameters

@@ -102,7 +102,7 @@ def test_graphs_get_them_where_they_pay(size):
         tf.matmul(tf.linalg.triangular_solve(factor, matrix), tf.linalg.eigh(matrix)[1])
         tf.linalg.cholesky(tf.cast(matrix, tf.float32))
     graph_def = graph.as_graph_def()
-    factorizations.substitute(graph_def, host=True)
+    factorizations.replace_ops(graph_def, host=True)
     names = {"Cholesky", "MatrixTriangularSolve", "SelfAdjointEigV2", "MatMul"}
     # Of float32, matrices are factorized in panels or by XLA.
     left = {7: names, 8: {"Cholesky", "MatMul"}, 40: set()}[size]

@@ -114,7 +114,7 @@ def test_substitutes_only_where_they_pay(size):
         matrix = tf.compat.v1.placeholder(tf.float64, [size, size])
         tf.linalg.triangular_solve(tf.linalg.cholesky(matrix), matrix)
     graph_def = graph.as_graph_def()
-    factorizations.substitute(graph_def)
+    factorizations.replace_ops(graph_def)
     found = ops(graph_def)
     assert ("Cholesky" in found) == (size < 16)
     assert ("MatrixTriangularSolve" in found) == (size != 16)
