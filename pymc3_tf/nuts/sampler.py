@@ -342,7 +342,7 @@ class CompiledSampler:
     def _kernel(self, logp: Any, step_size: Any, target_accept: Any, plan: Control) -> Any:
         tfp = tensorflow_probability()
         return tfp.mcmc.DualAveragingStepSizeAdaptation(
-            trees.deep(tfp.experimental.mcmc.PreconditionedNoUTurnSampler)(
+            trees.sampler_class(tfp.experimental.mcmc.PreconditionedNoUTurnSampler)(
                 logp, step_size, max_tree_depth=self.max_treedepth, depth=plan.depth
             ),
             num_adaptation_steps=plan.adaptation,

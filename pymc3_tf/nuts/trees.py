@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Tuple
+from typing import Any, NamedTuple, Tuple
 
 import numpy as np
+import tensorflow as tf
 
 # The instructions take 12 MB then, and a draw a million leapfrog steps.
 DEEPEST = 20
@@ -52,21 +53,36 @@ def instructions(depth: int) -> Tuple[np.ndarray, np.ndarray]:
     return write, read
 
 
-def deep(sampler: Any) -> Any:
-    """Return a subclass of TensorFlow Probability's sampler that has its instructions from here.
+def _goes_on(momentum_sum: tf.Tensor, *velocities: tf.Tensor) -> tf.Tensor:
+    """Whether a piece of a trajectory has not turned at either end."""
+    ahead = [tf.reduce_sum(momentum_sum * velocity, -1) >= 0 for velocity in velocities]
+    return functools.reduce(tf.logical_and, ahead)
+
+
+def sampler_class(base: Any) -> Any:
+    """Return a subclass of TensorFlow Probability's sampler with the trees of this module.
 
     Parameters
     ----------
-    sampler : type
-        ``PreconditionedNoUTurnSampler``.
+    base : type
+        ``PreconditionedNoUTurnSampler``, for a state of one part.
 
     Returns
     -------
     type
         Its ``depth``, which may be a tensor, limits a trajectory further than ``max_tree_depth``.
+
+    Notes
+    -----
+    Where all directions have one frequency, a trajectory can come back to its start just when it
+    is twice as long, and go round many times without a turn between its ends. So, as Stan and
+    PyMC3 do it, each half of a tree is compared with the leaf next to it in the other half, too.
+
+    For each leaf that is still wanted, memory has its velocity and that of the leaf before it, and
+    the sums of momenta before it, with it, and before the leaf before it.
     """
 
-    class NoUTurnSampler(sampler):
+    class NoUTurnSampler(base):
         def __init__(
             self, *args: Any, max_tree_depth: int, depth: Any = None, **kwargs: Any
         ) -> None:
@@ -75,4 +91,122 @@ def deep(sampler: Any) -> Any:
             self._max_tree_depth = max_tree_depth if depth is None else depth
             self._write_instruction, self._read_instruction = instructions(max_tree_depth)
 
+        def init_velocity_state_memory(self, input_tensors: Any) -> Any:
+            (memory,) = super().init_velocity_state_memory(input_tensors)
+            return [memory] * 3
+
+        def _loop_tree_doubling(
+            self, step_size: Any, memory: Any, info: Any, i: Any, ends: Any, tree: Any, *rest: Any
+        ) -> Any:
+            self._old_tree = tree  # for the subtree
+            *others, ends, doubled = super()._loop_tree_doubling(
+                step_size, memory, info, i, ends, tree, *rest
+            )
+            is_right, near, first, last = self._at_the_seam
+            left, right = ends.velocity[0][0], ends.velocity[0][1]
+            (old_sum,), (whole_sum,) = tree.momentum_sum, doubled.momentum_sum
+            far = tf.where(is_right, left, right)
+            goes_on = _goes_on(old_sum + first.momentum, far, first.velocity) & _goes_on(
+                whole_sum - old_sum + near.momentum[0], near.velocity[0], last.velocity[0]
+            )
+            return (*others, ends, doubled._replace(continue_tree=doubled.continue_tree & goes_on))
+
+        def _build_sub_tree(
+            self,
+            directions: Any,
+            integrator: Any,
+            info: Any,
+            steps: Any,
+            near: Any,
+            going: Any,
+            is_finite: Any,
+            memory: Any,
+            momentum_distribution: Any,
+            seed: Any,
+        ) -> Any:
+            """Build what doubles the tree, as the base class does, and keep what is at its ends."""
+            tree = self._old_tree
+            nowhere = tree.candidate_state._replace(
+                weight=tf.fill(tf.shape(info.init_energy), tf.constant(-np.inf, tf.float64))
+            )
+            _, _, energies, sums, taken, last, candidate, going, is_finite, memory = tf.while_loop(
+                lambda i, *rest: (i < steps) & tf.reduce_any(rest[6]),
+                lambda i, seed, *rest: self._loop_build_sub_tree(
+                    directions, integrator, info, i, *rest, momentum_distribution, seed
+                ),
+                (
+                    tf.zeros([], tf.int32),
+                    seed,
+                    tf.zeros_like(tree.energy_diff_sum),
+                    [tf.zeros_like(tree.momentum_sum[0])],
+                    tf.zeros_like(tree.leapfrog_count),
+                    near,
+                    nowhere,
+                    going,
+                    is_finite,
+                    memory,
+                ),
+            )
+            first = _Leaf(memory.state_swap[1][0], memory.velocity_swap[0][0])
+            self._at_the_seam = directions[0], near, first, last
+            return candidate, last, is_finite, going, energies, sums, taken
+
+        def _loop_build_sub_tree(
+            self,
+            directions: Any,
+            integrator: Any,
+            info: Any,
+            i: Any,
+            energies: Any,
+            before: Any,
+            taken: Any,
+            previous: Any,
+            candidate: Any,
+            going: Any,
+            is_finite: Any,
+            memory: Any,
+            *rest: Any,
+        ) -> Any:
+            """Add a leaf, as the base class does, and compare the halves of trees that it ends."""
+            velocities, sums = memory
+            found = super()._loop_build_sub_tree(
+                *(directions, integrator, info, i, energies, before, taken, previous, candidate),
+                *(going, is_finite, type(memory)(velocities[:1], sums[:1]), *rest),
+            )
+            *found, going, is_finite, (velocity_memory, sum_memory) = found
+            until, leaf = found[3][0], found[5]
+
+            def compare(k: Any, goes_on: Any) -> Any:
+                begin, velocity_begin = sums[0][k], velocities[0][k]
+                velocity, velocity_before = velocities[0][k + 1], velocities[1][k + 1]
+                with_it, without_both = sums[1][k + 1], sums[2][k + 1]
+                goes_on &= _goes_on(with_it - begin, velocity_begin, velocity)
+                goes_on &= _goes_on(until - without_both, velocity_before, leaf.velocity[0])
+                return k + 1, goes_on
+
+            from_place, to_place = tf.unstack(info.read_instruction.gather([i])[0])
+            _, goes_on = tf.while_loop(
+                lambda k, goes_on: (k + 1 < to_place) & tf.reduce_any(goes_on),
+                compare,
+                (from_place, going),
+            )
+            place = info.write_instruction.gather([i])[None]
+            kept = (
+                (velocities[1], previous.velocity[0]),
+                (sums[1], until),
+                (sums[2], before[0] - previous.momentum[0]),
+            )
+            velocity, with_it, without_both = (
+                tf.tensor_scatter_nd_update(old, place, new[None]) for old, new in kept
+            )
+            memory = type(memory)(
+                [*velocity_memory, velocity, velocities[2]], [*sum_memory, with_it, without_both]
+            )
+            return (*found, goes_on, is_finite, memory)
+
     return NoUTurnSampler
+
+
+class _Leaf(NamedTuple):
+    momentum: tf.Tensor
+    velocity: tf.Tensor
