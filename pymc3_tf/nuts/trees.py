@@ -93,12 +93,12 @@ def sampler_class(base: Any) -> Any:
 
         def init_velocity_state_memory(self, input_tensors: Any) -> Any:
             (memory,) = super().init_velocity_state_memory(input_tensors)
-            return [memory] * 3
+            return [memory] * 3  # of velocities the third stays empty
 
         def _loop_tree_doubling(
             self, step_size: Any, memory: Any, info: Any, i: Any, ends: Any, tree: Any, *rest: Any
         ) -> Any:
-            self._old_tree = tree  # for the subtree
+            self._old_tree = tree  # for the method below, in the same trace
             *others, ends, doubled = super()._loop_tree_doubling(
                 step_size, memory, info, i, ends, tree, *rest
             )

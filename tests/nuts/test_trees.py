@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from pymc3_tf.nuts import trees
 from pymc3_tf.nuts.sampler import COLUMNS, CompiledSampler, Control, State
 
-# Scales of a normal, and a step size. With the first, eight steps are once round all of its circles.
+# Scales of a normal, and a step size. With the first, eight steps are once round.
 NORMALS = {
     "round": (np.ones(50), 2 * np.pi / 8.05),
     "long": (np.array([1.0, 3.0, 10.0, 0.9]), 0.4),
