@@ -50,8 +50,8 @@ def should_i_use_this():
         f"a TFDensity makes {digits(min(density.values()), 2)} to "
         f"{digits(max(density.values()), 2)} times its effective samples per second"
     )
-    assert 10 <= microseconds("density") - microseconds("pymc3") <= 20
-    yield "some 10 to 20 microseconds"
+    assert 10 <= microseconds("density") - microseconds("pymc3") <= 35
+    yield "some 10 to 35 microseconds"
     by_hand = [1 / ratio for ratio in ratios("xla", "threads").values()]
     assert 2.5 < max(by_hand) < 3.5 and min(by_hand) < 1
     yield "it is up to three times as fast, or slower, depending on the model"
@@ -76,23 +76,9 @@ def whole_models():
     seconds = statistics.median(call["seconds"] for call in line["xla"]["calls"])
     draws = 2 * (line["xla"]["draws"] + line["xla"]["tune"])
     yield f"`pymc3_tf.sample` takes {seconds:.1f} seconds for {draws:,} draws"
-    dates = {run["date"] for run in SAMPLING["runs"].values()} | {SAMPLING["date"]}
-    assert dates == {"2026-11-22", "2026-11-23"}
-    yield "of 22 and 23 November 2026"
-    by_hand = ratios("threads", "xla", "draws_per_second_of_sampling")["line_1e5"]
-    samples = ratios("threads", "xla", "ess_per_draw")["line_1e5"]
-    yield (
-        f"kernels by hand make {by_hand:.1f} times the draws, and a draw has {samples:.1f} times"
-    )
-    others = ratios("xla", "pymc3", "draws_per_second")
-    process = others.pop("gaussian_process")
-    whole = ratios("xla", "pymc3")["gaussian_process"]
-    yield f"made {process:.2f} of the draws per second of plain PyMC3, and {whole:.1f} times the"
-    assert min(others.values()) >= 2.4 > min(others.values()) - 0.1
-    yield "for every other model it made at least 2.4 times the draws"
-    numpyro = ratios("numpyro", "xla")
-    assert {model for model, ratio in numpyro.items() if ratio > 1} == {"logistic", "line_1e5"}
-    yield "NumPyro is faster for the two models with the most data, and slower for the others"
+    dates = {run["date"] for run in SAMPLING.get("runs", {}).values()} | {SAMPLING["date"]}
+    assert dates == {"2026-11-30"}
+    yield "of 30 November 2026"
 
 
 def gradients():

@@ -49,6 +49,7 @@ def imports():
         another. ``added``: ``pymc3_tf`` after both, in the first.
     """
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users have bytecode after the first time
     flags = environment.get("THEANO_FLAGS", "")
     if "blas__ldflags" not in flags:
         # Without it, PyMC3 3.11.4 can only be imported after pymc3_tf.

@@ -43,7 +43,7 @@ LABELS = {
     "gaussian_process": "Gaussian process, 100 points",
     "gaussian_process_500": "Gaussian process, 500 points",
 }
-# Draws of which two chains are compared with one: so many that what comes before and after is little.
+# Draws of which two chains are compared with one: so many that the rest is little.
 SCALING = {"garch": 20_000, "kepler": 4_000}
 GAUSSIAN = {"gaussian_process", "gaussian_process_500"}
 CHAINS, ROUNDS = 2, 3

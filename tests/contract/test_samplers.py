@@ -180,7 +180,9 @@ METHODS = {
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("batches", [False, True], ids=["all data", "minibatches"])
+@pytest.mark.parametrize(
+    "batches", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["all data", "minibatches"]
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_variational_method_has_the_builtins_parameters(method, batches):
     data = np.random.RandomState(8).randn(40)

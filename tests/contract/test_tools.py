@@ -107,7 +107,14 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize(
+    "way",
+    [
+        "pickle",
+        "cloudpickle",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("dill", "deepcopy")),
+    ],
+)
 def test_copied_model_is_the_builtins(way):
     ours, theirs = both(without_mixture if way == "pickle" else declare)
     ours = COPIES[way](ours)
