@@ -224,7 +224,6 @@ def sample(
             unconstrained, program = compiled_model(
                 model, batch, max_treedepth, metric, jit_compile
             )
-        begin = time.perf_counter()
         with progress.step("computing the model where chains start"):
             starts = chain_starts(
                 model, unconstrained, program, start, seeds, init.startswith("jitter")
@@ -232,6 +231,7 @@ def sample(
             observed = _tried(model, unconstrained, starts, chains * draws, options)
         with progress.step("compiling the model"):
             nuts_chains.prepare(program, starts, unconstrained.data)
+        begin = time.perf_counter()
         result = nuts_chains.run_chains(
             program,
             starts,

@@ -33,6 +33,19 @@ def line():
     return line_model()
 
 
+def test_sampling_time_is_without_compilation(line, monkeypatch):
+    now, prepare = [0.0], sampling.nuts_chains.prepare
+
+    def slowly(*args):
+        prepare(*args)
+        now[0] = 1000.0
+
+    monkeypatch.setattr(sampling.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(sampling.nuts_chains, "prepare", slowly)
+    idata = sample(line, 10, tune=10)
+    assert now[0] == 1000.0 and idata.posterior.attrs["sampling_time"] == 0
+
+
 def test_inference_data_has_what_pm_sample_gives(line):
     ours = sample(line, 100, keep_untransformed=True, discard_tuned_samples=False)
     with line:
