@@ -93,7 +93,13 @@ def test_each_pair_of_values_is_in_a_cell():
     assert wanted - found == {(("start", start), ("step", "smc")) for start in others}
 
 
-@pytest.mark.parametrize("start", FACTORS["start"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(start, marks=() if start == "fork" else pytest.mark.slow)
+        for start in FACTORS["start"]
+    ],
+)
 def test_draws_are_right_however_processes_start(start):
     run_cells([cell for cell in covering_cells() if cell["start"] == start])
 

@@ -174,6 +174,8 @@ def test_time_is_told_as_clocks_do():
 
 
 NOTEBOOK = """
+import re
+
 from jupyter_client.manager import start_new_kernel
 
 CODE = '''
@@ -211,7 +213,7 @@ finally:
     kernel.shutdown_kernel(now=True)
 assert reply["content"]["status"] == "ok", reply
 done, stopped, removed, compiling = shown.values()
-assert "compiling the model, 0:01" in compiling, compiling
+assert re.search("compiling the model, 0:0[1-9]", compiling), compiling
 assert "100 of 100 draws" in done and "1 divergence" in done and "interrupted'" not in done
 assert "40 of 100 draws" in stopped and "interrupted" in stopped, stopped
 assert removed == "", removed

@@ -155,6 +155,7 @@ def test_robust_line_has_the_density_and_gradient_of_plain_pymc3(robust_model, p
             )
 
 
+@pytest.mark.slow
 def test_robust_line_has_the_posterior_of_plain_pymc3(robust_posterior, tmp_path_factory):
     expected = sampled("sample_plain_pymc3()", tmp_path_factory)
     for posterior in [robust_posterior, expected]:
