@@ -44,7 +44,7 @@ LABELS = {
     "gaussian_process_500": "Gaussian process, 500 points",
 }
 # Draws of which two chains are compared with one: so many that the rest is little.
-SCALING = {"garch": 20_000, "kepler": 4_000}
+SCALING = {"garch": 10_000, "kepler": 2_000}
 GAUSSIAN = {"gaussian_process", "gaussian_process_500"}
 CHAINS, ROUNDS = 2, 3
 # Trajectories of at most 31 steps, for pm.sample would take hours otherwise.

@@ -181,7 +181,7 @@ def sample_chains(folder, *arguments):
     return run([str(script), *map(str, arguments)])
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", [pytest.param("fork", marks=pytest.mark.slow), "spawn"])
 def test_chains_of_several_processes_have_the_draws_of_one(library, tmp_path, start):
     result = sample_chains(tmp_path, library, start, "kept")
     assert "the same draws" in result.stdout, result.stderr
@@ -278,6 +278,7 @@ def test_library_that_has_lost_an_op(library):
 # -- the example and the page -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_example_finds_the_orbit(op, tmp_path):
     result = run([kepler.__file__, "--draws", "200", "--output", str(tmp_path / "draws.nc")])
     assert result.returncode == 0, result.stderr
