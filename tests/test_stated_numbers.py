@@ -79,6 +79,10 @@ def whole_models():
     dates = {run["date"] for run in SAMPLING.get("runs", {}).values()} | {SAMPLING["date"]}
     assert dates == {"2026-11-30"}
     yield "of 30 November 2026"
+    numpyro = ratios("numpyro", "xla")
+    assert {model for model, ratio in numpyro.items() if ratio > 1} == {"logistic"}
+    assert ratios("numpyro", "xla_density")["logistic"] < 1
+    yield "NumPyro is faster for the logistic regression, and slower for the other models"
 
 
 def gradients():
