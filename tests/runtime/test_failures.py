@@ -106,7 +106,9 @@ def test_sum_of_plus_and_minus_infinity_is_a_failure_of_the_sum_alone():
     assert model.fn(y.logpt)({"s": 0.0}) == -np.inf
 
 
-@pytest.mark.parametrize("source", [checked, joint(not_a_number)], ids=["checked", "nan-joint"])
+@pytest.mark.parametrize(
+    "source", [checked, joint(not_a_number)], ids=["checked", "nan-joint"], indirect=True
+)
 def test_nuts_finds_the_posterior_beyond_failures_and_tells_of_them(source, caplog):
     def posterior_of(model, cores):
         with model, caplog.at_level(logging.WARNING, "pymc3"):
