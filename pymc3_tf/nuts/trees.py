@@ -80,6 +80,8 @@ def sampler_class(base: Any) -> Any:
 
     For each leaf that is still wanted, memory has its velocity and that of the leaf before it, and
     the sums of momenta before it, with it, and before the leaf before it.
+
+    Long, because the class stands inside: its base comes with an extra, when it is first needed.
     """
 
     class NoUTurnSampler(base):
