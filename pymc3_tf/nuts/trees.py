@@ -75,8 +75,8 @@ def sampler_class(base: Any) -> Any:
     Notes
     -----
     Where all directions have one frequency, a trajectory can come back to its start just when it
-    is twice as long, and go round many times without a turn between its ends. So, as Stan and
-    PyMC3 do it, each half of a tree is compared with the leaf next to it in the other half, too.
+    is twice as long, and go round many times without a turn between its ends. So, as Stan does it,
+    each half of a tree is compared with the leaf next to it in the other half, too.
 
     For each leaf that is still wanted, memory has its velocity and that of the leaf before it, and
     the sums of momenta before it, with it, and before the leaf before it.
