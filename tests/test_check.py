@@ -457,7 +457,7 @@ def test_xla_is_skipped_for_discrete_variables():
 
 
 def test_stages_that_raise_are_reported(monkeypatch):
-    monkeypatch.setattr(timing, "bare_seconds", lambda *rest: 1 / 0)
+    monkeypatch.setattr(timing, "bare", lambda *rest: 1 / 0)
     assert (
         failing(model_of(unit)["y"], "time").failure.text == "ZeroDivisionError: division by zero"
     )
@@ -554,8 +554,8 @@ def test_lines_of_graphs_and_of_functions_that_are_called():
 def test_profile_says_where_time_goes(right):
     profile = pymc3_tf.profile(right, seconds=0.8)
     assert [part.name for part in profile.parts] == list(timing._NAMES)
-    # The others are differences of what was measured, and zero where the machine was busy.
-    assert profile.parts[0].seconds > 0 and all(part.seconds >= 0 for part in profile.parts)
+    # The two between them are small differences of times, and may be zero.
+    assert profile.parts[0].seconds > 0 and profile.parts[3].seconds > 0
     *rows, total = str(profile).splitlines()
     assert len(rows) == 4 and total.split()[0] == "together"
     assert sum(float(row.split("%")[0].split()[-1]) for row in rows) == pytest.approx(100, abs=2)

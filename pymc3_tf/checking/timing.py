@@ -20,6 +20,11 @@ from pymc3_tf.sampling.unconstrained import UnconstrainedModel, require_continuo
 # How far evaluations are from each other: no result of another one is remembered for them.
 _JITTER = 1e-6
 _random = np.random.RandomState()
+# In how many turns times are measured that are compared with each other.
+_TURNS = 5
+
+# Given seconds to spend, it goes on measuring, and returns the time of a call by all it has seen.
+Timer = Callable[[float], float]
 
 
 @outside_of_graphs
@@ -62,13 +67,11 @@ def profile(model: Optional[pm.Model] = None, *, seconds: float = 2.0) -> Profil
     require_continuous(subject.model)
     if not subject.parts:
         raise ValueError("nothing in the model is computed by TensorFlow. Give another model.")
-    share = seconds / 4
     with failures.apart():
         applied = subject.applied(subject.point())
-        bare, bridge = bare_seconds(applied, share), bridge_seconds(applied, share)
-        through_theano = theano_seconds(subject.model, share)
-        in_nuts = nuts_seconds(subject.model, share)
-    marks = np.maximum.accumulate([0.0, bare, bridge, through_theano, in_nuts])
+        timers = bare(applied), bridged(applied), theano(subject.model), nuts(subject.model)
+        times = by_turns(timers, seconds)
+    marks = np.maximum.accumulate([0.0, *times])
     return Profile([Part(*pair) for pair in zip(_NAMES, np.diff(marks))])
 
 
@@ -166,31 +169,38 @@ def duration(seconds: float) -> str:
 # -- measuring --------------------------------------------------------------------------------
 
 
-def bare_seconds(applied: Sequence[Applied], seconds: float) -> float:
-    """Return the time of the TensorFlow calls of one gradient."""
-    return _of_programs(applied, seconds, lambda function: function.bare)
+def by_turns(timers: Sequence[Timer], seconds: float) -> List[float]:
+    """Return a time of each, measured in turns: a slow spell of the machine meets all of them."""
+    share = seconds / (_TURNS * len(timers))
+    turns = [[timer(share) for timer in timers] for _ in range(_TURNS)]
+    return turns[-1]
 
 
-def bridge_seconds(applied: Sequence[Applied], seconds: float) -> float:
-    """Return the time of the TensorFlow calls of one gradient, and of all that is around them."""
-    return _of_programs(applied, seconds, lambda function: function)
+def bare(applied: Sequence[Applied]) -> Timer:
+    """Return a timer of the TensorFlow calls of one gradient."""
+    return _of_programs(applied, lambda function: function.bare)
 
 
-def _of_programs(
-    applied: Sequence[Applied], seconds: float, call_of: Callable[[Any], Any]
-) -> float:
-    each = seconds / max(len(applied), 1)
-    return sum(_of_program(program, values, free, each, call_of)
-               for _, program, values, free in applied)  # fmt: skip
+def bridged(applied: Sequence[Applied]) -> Timer:
+    """Return a timer of the TensorFlow calls of one gradient, and of all that is around them."""
+    return _of_programs(applied, lambda function: function)
+
+
+def _of_programs(applied: Sequence[Applied], call_of: Callable[[Any], Any]) -> Timer:
+    timers = [_of_program(program, values, free, call_of) for _, program, values, free in applied]
+
+    def timer(seconds: float) -> float:
+        return sum(each(seconds / len(timers)) for each in timers)
+
+    return timer
 
 
 def _of_program(
     program: Program,
     values: Sequence[np.ndarray],
     free: Sequence[int],
-    seconds: float,
     call_of: Callable[[Any], Any],
-) -> float:
+) -> Timer:
     both, cotangents = program, []
     if program.pullback is not None:
         both = value_and_vjp(program)
@@ -208,7 +218,7 @@ def _of_program(
             moved[i] = np.asarray(_jittered(values[i]), values[i].dtype)
         return [*moved, *cotangents]
 
-    return measure(call, lambda: (arguments(),), seconds)
+    return calls(call, lambda: (arguments(),))
 
 
 def _jittered(x: np.ndarray) -> np.ndarray:
@@ -216,47 +226,63 @@ def _jittered(x: np.ndarray) -> np.ndarray:
     return x + eps * _random.uniform(-1.0, 1.0, x.shape) * np.maximum(np.abs(x), 1.0)
 
 
-def theano_seconds(model: pm.Model, seconds: float) -> float:
-    """Return the time of log density and gradient of a model, as PyMC3 computes them."""
+def theano(model: pm.Model) -> Timer:
+    """Return a timer of log density and gradient of a model, as PyMC3 computes them."""
     function = model.logp_dlogp_function()
     function.set_extra_values({})
     start = function.dict_to_array(model.test_point)
-    return measure(function, lambda: (_jittered(start),), seconds)
+    return calls(function, lambda: (_jittered(start),))
 
 
-def nuts_seconds(model: pm.Model, seconds: float) -> float:
-    """Return the time of one leapfrog step of PyMC3's NUTS, gradient included."""
-    state = np.random.get_state()
-    try:
-        np.random.seed(0)
-        step = pm.NUTS(model=model)
-        point, begin = model.test_point, time.perf_counter()
-        times: List[float] = []
-        # The first trees, with a step size that does not fit yet, are not those of sampling.
-        while time.perf_counter() < begin + seconds or len(times) < 5:
-            started = time.perf_counter()
-            point, stats = step.step(point)
-            spent = time.perf_counter() - started
-            if started > begin + seconds / 2:
-                times.append(spent / max(int(stats[0]["tree_size"]), 1))
-        # The lower quartile: other programs on the machine can only add to the time.
-        return float(np.percentile(times, 25))
-    finally:
-        np.random.set_state(state)
+def nuts(model: pm.Model) -> Timer:
+    """Return a timer of one leapfrog step of PyMC3's NUTS, gradient included."""
+    step, point = pm.NUTS(model=model), model.test_point
+    times: List[float] = []
+
+    def one() -> float:
+        nonlocal point
+        begin = time.perf_counter()
+        point, stats = step.step(point)
+        return (time.perf_counter() - begin) / max(int(stats[0]["tree_size"]), 1)
+
+    def timer(seconds: float) -> float:
+        state = np.random.get_state()
+        try:
+            np.random.seed(len(times))
+            _spend(seconds, lambda: times.append(one()))
+        finally:
+            np.random.set_state(state)
+        # Without the first trees: their step size does not fit yet. And the lower quartile,
+        # because other programs on the machine can only add to the time.
+        return float(np.percentile(times[len(times) // 2 :], 25))
+
+    return timer
 
 
-def measure(call: Callable[..., Any], arguments: Callable[[], Any], seconds: float) -> float:
-    """Return the time of a call, with other arguments each time."""
+def calls(call: Callable[..., Any], arguments: Callable[[], Any]) -> Timer:
+    """Return a timer of a call, with other arguments each time."""
     call(*arguments())
     times: List[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
+
+    def one() -> None:
         given = arguments()
         begin = time.perf_counter()
         call(*given)
         times.append(time.perf_counter() - begin)
-    # Other programs on the machine can only add to the time.
-    return min(times)
+
+    def timer(seconds: float) -> float:
+        _spend(seconds, one)
+        # Other programs on the machine can only add to the time.
+        return min(times)
+
+    return timer
+
+
+def _spend(seconds: float, one: Callable[[], None]) -> None:
+    end, count = time.perf_counter() + seconds, 0
+    while count < 5 or time.perf_counter() < end:
+        one()
+        count += 1
 
 
 class Compiled:
@@ -296,6 +322,7 @@ class Compiled:
             return found[2], found[3]
 
         self._repeat = repeat
+        self._number, self._best = 10, np.inf
 
     def __call__(self) -> Dict[str, Any]:
         """Compile, and return value and gradient at the test point.
@@ -308,16 +335,16 @@ class Compiled:
         value, gradient = self._run(1)
         return {"value": float(value), "gradient": gradient.numpy()}
 
-    def seconds(self, budget: float) -> float:
-        """Return the time of an evaluation inside of a compiled loop."""
-        number = 10
+    def timer(self, seconds: float) -> float:
+        """Return the time of an evaluation inside of a compiled loop, as a `Timer`."""
         while True:
             begin = time.perf_counter()
-            self._run(number)[0].numpy()
+            self._run(self._number)[0].numpy()
             spent = time.perf_counter() - begin
-            if spent > budget / 2 or number > 10**6:
-                return spent / number
-            number *= 3
+            self._best = min(self._best, spent / self._number)
+            if spent > seconds / 2 or self._number > 10**6:
+                return self._best
+            self._number *= 3
 
     def _run(self, number: int) -> Any:
         return self._repeat(tf.constant(self._start), tf.constant(number), *self._data)

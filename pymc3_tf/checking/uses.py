@@ -162,17 +162,17 @@ def _require_compiled(name: str, program: Any) -> None:
 def timed(checked: Checked) -> Found:
     """Measure a gradient: bare, through Theano, and in the samplers."""
     checked.require_tensorflow()
-    share = checked.seconds / 4
-    numbers = {
-        "TensorFlow alone": timing.bare_seconds(checked.applied, share),
-        "through the op": timing.bridge_seconds(checked.applied, share),
+    timers = {
+        "TensorFlow alone": timing.bare(checked.applied),
+        "through the op": timing.bridged(checked.applied),
     }
     model = checked.subject.model
     if checked.subject.is_model and model is not None and model.vars:
         if len(model.cont_vars) == len(model.vars):
-            numbers["model in Theano"] = timing.theano_seconds(model, share)
-            numbers["step of pm.sample"] = timing.nuts_seconds(model, share)
+            timers["model in Theano"] = timing.theano(model)
+            timers["step of pm.sample"] = timing.nuts(model)
         if checked.compiled is not None:
-            numbers["gradient in pymc3_tf.sample"] = checked.compiled.seconds(share)
+            timers["gradient in pymc3_tf.sample"] = checked.compiled.timer
+    numbers = dict(zip(timers, timing.by_turns(list(timers.values()), checked.seconds)))
     text = ", ".join(f"{name} {timing.duration(t)}" for name, t in numbers.items())
     return Found(text, numbers)

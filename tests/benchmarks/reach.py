@@ -27,7 +27,7 @@ import tensorflow as tf
 from report import as_json, machine, print_table, progress, target, versions
 from sampling_worker import Worker
 
-from pymc3_tf.checking.timing import theano_seconds
+from pymc3_tf.checking import timing
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -182,7 +182,7 @@ def compare(name, declared, model):
 
 def affordable(model):
     """Return how many draws pm.sample makes within the budget, with as many of tuning."""
-    return int(np.clip(BUDGET / (2 * 2**DEPTH * theano_seconds(model, 1.0)), 5, 200))
+    return int(np.clip(BUDGET / (2 * 2**DEPTH * timing.theano(model)(1.0)), 5, 200))
 
 
 def rates(seconds, gradients, draws):
