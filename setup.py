@@ -42,6 +42,8 @@ install_requires = [
     # ArviZ 0.15 has no from_pymc3, which pymc3.sample calls; ArviZ 0.13 needs scipy 1.8 or later.
     'arviz<0.13; python_version < "3.11"',
     'arviz<0.15; python_version >= "3.11"',
+    # netCDF4 1.7 is compiled with numpy 2, and warns on Python 3.9 that it may not fit numpy 1.22.
+    'netcdf4<1.7; python_version < "3.11"',
     # matplotlib 3.10 has no QuadContourSet.collections, which ArviZ before 0.15 uses.
     "matplotlib<3.10",
     # cachetools 8 raises when a cachedmethod is not the outermost decorator, as in pymc3.Model.

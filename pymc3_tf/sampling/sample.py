@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
@@ -9,6 +10,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterator,
     List,
     Mapping,
     Optional,
@@ -201,6 +203,7 @@ def sample(
     >>> abs(float(idata.posterior["x"].mean()) - 3.0) < 0.2
     True
     """
+    # Long, because each argument has a line above, and most of them one where it goes.
     arguments.refuse(unknown)
     forks.refuse("pymc3_tf.sample")
     model = _checked_model(model)
@@ -213,21 +216,18 @@ def sample(
     )
     options = arguments.options_of(idata_kwargs)
     _check(draws, tune, chains, cores, target_accept, max_treedepth, init, chain_method)
-    batch = chains if chain_method == "vectorized" else 0
+    jitter, learning = init.startswith("jitter"), init.split("+")[-1]
     seeds = nuts_chains.chain_seeds(random_seed, chains)
-    learning = init.split("+")[-1]
-    metric = nuts_chains.INITS[learning]
+    batch = chains if chain_method == "vectorized" else 0
     longest = nuts_chains.LONGEST_WARMUP if tune == "auto" else int(tune)
     progress = ProgressBar(chains * (draws + longest), shown=progressbar)
-    try:
+    with _explained(progress, model, jit_compile):
         with progress.step("translating the model to TensorFlow"):
             unconstrained, program = compiled_model(
-                model, batch, max_treedepth, metric, jit_compile
+                model, batch, max_treedepth, nuts_chains.INITS[learning], jit_compile
             )
         with progress.step("computing the model where chains start"):
-            starts = chain_starts(
-                model, unconstrained, program, start, seeds, init.startswith("jitter")
-            )
+            starts = chain_starts(model, unconstrained, program, start, seeds, jitter)
             observed = _tried(model, unconstrained, starts, chains * draws, options)
         with progress.step("compiling the model"):
             nuts_chains.prepare(program, starts, unconstrained.data)
@@ -245,12 +245,6 @@ def sample(
             callback=progress,
             keep_warmup=not discard_tuned_samples,
         )
-    except BaseException as error:
-        progress.remove()
-        if isinstance(error, tf.errors.OpError):
-            # Without TensorFlow's own, which is long and says nothing more.
-            raise culprits.of_sampling(model, error, jit_compile) from None
-        raise
     seconds = time.perf_counter() - begin
     _record_failures(program)
     if result.interrupted:
@@ -272,6 +266,19 @@ def sample(
         keep_untransformed=keep_untransformed,
         **options,
     )
+
+
+@contextlib.contextmanager
+def _explained(progress: ProgressBar, model: pm.Model, jit_compile: bool) -> Iterator[None]:
+    """Remove the bar where something fails, and say what did."""
+    try:
+        yield
+    except BaseException as error:
+        progress.remove()
+        if isinstance(error, tf.errors.OpError):
+            # Without TensorFlow's own, which is long and says nothing more.
+            raise culprits.of_sampling(model, error, jit_compile) from None
+        raise
 
 
 def _checked_model(model: Optional[pm.Model]) -> pm.Model:

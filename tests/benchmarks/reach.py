@@ -9,7 +9,9 @@ import quiet  # noqa: F401  # isort: skip
 import pymc3_tf  # isort: skip  # before PyMC3, for Python 3.11
 
 import argparse
+import concurrent.futures
 import datetime
+import hashlib
 import json
 import os
 import signal
@@ -244,15 +246,30 @@ def by_numpyro(name, python, draws):
 def scaling(model, **options):
     """Return gradients per second of two chains, as a multiple of those of one.
 
-    The two have one seed, so that none waits for the other at the end.
+    The two have one seed, so that none waits for the other at the end. How far two threads go on
+    this machine that only compute is measured beside it.
     """
     pace = {chains: [] for chains in (1, CHAINS)}
+    hashing = {threads: [] for threads in pace}
     for seed in range(ROUNDS):
         for chains, found in pace.items():
+            hashing[chains].append(hashes_per_second(chains))
             seeds = [seed] * chains
             seconds, gradients = ours(model, seeds, chains=chains, cores=chains, **options)
             found.append(gradients / seconds)
-    return {"ratio": max(pace[CHAINS]) / max(pace[1]), "gradients_per_second": pace}
+    ratio, machine = (max(rates[CHAINS]) / max(rates[1]) for rates in (pace, hashing))
+    return {"ratio": ratio, "of_the_machine": machine, "gradients_per_second": pace}
+
+
+def hashes_per_second(threads):
+    """Return how often a megabyte is hashed, by threads without Python's lock."""
+    block, number = bytes(1 << 20), 300
+    begin = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(threads) as executor:
+        each = [executor.submit(lambda: [hashlib.sha256(block) for _ in range(number)])
+                for _ in range(threads)]  # fmt: skip
+        [future.result() for future in each]
+    return threads * number / (time.perf_counter() - begin)
 
 
 # -- what comes of it -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import tensorflow as tf
 from pymc3_tf.nuts import density
 from pymc3_tf.sampling.unconstrained import UnconstrainedModel
 
-ROUNDS, COMPILATIONS = 5, 2
+ROUNDS, COMPILATIONS = 5, 4
 SECONDS = 0.2  # of a loop, and of calls
 
 

@@ -127,6 +127,9 @@ class LotkaVolterra(Density):
 class DormandPrince(LotkaVolterra):
     """The same, by the solver of TensorFlow Probability."""
 
+    # Where chains begin. Far from the posterior a call of pm.sample takes thousands of steps.
+    at = {"z_0": LotkaVolterra.start["z_0"], "logs": np.log(LotkaVolterra.start["rates"])}
+
     def solve(self, z_0, rates):
         def change(t, z, rates):
             return hunt(z, *(rates[i] for i in range(4)))
