@@ -179,9 +179,10 @@ def sampler_class(base: Any) -> Any:
             until, leaf = found[3][0], found[5]
 
             def compare(k: Any, goes_on: Any) -> Any:
-                begin, velocity_begin = sums[0][k], velocities[0][k]
-                velocity, velocity_before = velocities[0][k + 1], velocities[1][k + 1]
-                with_it, without_both = sums[1][k + 1], sums[2][k + 1]
+                # Not by [k]: of that XLA sometimes makes a copy of twice the memory.
+                begin, velocity_begin = (tf.gather(x[0], k) for x in (sums, velocities))
+                velocity, velocity_before = (tf.gather(x, k + 1) for x in velocities[:2])
+                with_it, without_both = (tf.gather(x, k + 1) for x in sums[1:])
                 goes_on &= _goes_on(with_it - begin, velocity_begin, velocity)
                 goes_on &= _goes_on(until - without_both, velocity_before, leaf.velocity[0])
                 return k + 1, goes_on
