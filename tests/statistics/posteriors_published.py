@@ -60,7 +60,6 @@ def eight_schools():
 def lynx_and_hare():
     given, per_year = data("hudson_lynx_hare"), 5
     pelts = np.concatenate([given["y_init"][None], given["y"]])
-    mean = np.array([1.0, 0.05, 1.0, 0.05])
 
     def density(pelts, theta, z_init, sigma):
         def change(z):
@@ -76,6 +75,7 @@ def lynx_and_hare():
 
     def build():
         positive = pm.Bound(pm.Normal, lower=0.0)
+        mean = np.array([1.0, 0.05, 1.0, 0.05])
         theta = positive("theta", mean, mean * [0.5, 1, 0.5, 1], shape=4, testval=mean)
         params = {
             "theta": theta,
@@ -86,8 +86,10 @@ def lynx_and_hare():
 
     names = {key: numbered(key, size) for key, size in dict(theta=4, z_init=2, sigma=2).items()}
     # Chains that start anywhere can stay where the numbers hardly change: the log density is 40
-    # lower there, but it is a mode. So they start at the means of the priors.
-    start = {"theta": mean, "z_init": np.full(2, 10.0), "sigma": np.full(2, np.exp(-1.0))}
+    # lower there, but it is a mode. So they start at a period and an equilibrium as recorded.
+    rate, (hares, lynxes) = 2 * np.pi / 10, pelts.mean(axis=0)
+    theta = np.array([rate, rate / lynxes, rate, rate / hares])
+    start = {"theta": theta, "z_init": pelts[0], "sigma": np.full(2, 0.4)}
     name = "hudson_lynx_hare-lotka_volterra"
     return published("differential equation: lynx and hare", name, build, names, start=start)
 
