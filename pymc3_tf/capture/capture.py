@@ -167,19 +167,17 @@ def _capture_tensors(
     freeze_shapes(graph_def, graph, {})
     with size_checked(name):
         graph_def = freeze(graph_def, values, roots, name)
-    if how.jit_compile:
-        check_compilation(graph_def, name)
-    program = assemble(
-        graph_def,
-        specs,
-        arguments,
-        outs,
-        gradients,
-        structure=structure,
-        frozen=_frozen(values, arguments),
-        jit_compile=how.jit_compile,
-    )
+    parts = graph_def, specs, arguments, outs, gradients
+    read = _frozen(values, arguments)
+    program = _assembled(how, *parts, structure=structure, frozen=read)
     return dataclasses.replace(program, origins=Origins(weakref.ref(graph)))
+
+
+def _assembled(how: _How, graph_def: GraphDef, *parts: Any, **fields: Any) -> Program:
+    """Return what ``assemble`` does of a frozen graph, if XLA can compile what it has to."""
+    if how.jit_compile:
+        check_compilation(graph_def, how.name)
+    return assemble(graph_def, *parts, jit_compile=how.jit_compile, **fields)
 
 
 def _prune_and_check(
@@ -288,18 +286,9 @@ def _capture_function(function: Callable[..., Any], inputs: Sequence[Input], how
         values, frozen = captured_values(graph_def, concrete.graph.captures, known)
         freeze_shapes(graph_def, concrete.graph, {n: v.shape for n, v in values.items()})
         graph_def = freeze(graph_def, values, roots, name)
-    if how.jit_compile:
-        check_compilation(graph_def, name)
-    program = assemble(
-        graph_def,
-        specs,
-        arguments,
-        traced["specs"],
-        gradients,
-        structure=traced["structure"],
-        frozen=_frozen(values, arguments, frozen),
-        jit_compile=how.jit_compile,
-    )
+    parts = graph_def, specs, arguments, traced["specs"], gradients
+    read = _frozen(values, arguments, frozen)
+    program = _assembled(how, *parts, structure=traced["structure"], frozen=read)
     return dataclasses.replace(program, origins=Origins(lambda: concrete_function().graph))
 
 

@@ -279,10 +279,10 @@ def calls(call: Callable[..., Any], arguments: Callable[[], Any]) -> Timer:
 
 
 def _spend(seconds: float, one: Callable[[], None]) -> None:
-    end, count = time.perf_counter() + seconds, 0
-    while count < 5 or time.perf_counter() < end:
+    end = time.perf_counter() + seconds
+    one()
+    while time.perf_counter() < end:
         one()
-        count += 1
 
 
 class Compiled:
