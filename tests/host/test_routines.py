@@ -23,8 +23,13 @@ def positive_definite(*shape):
     return factor @ np.swapaxes(factor, -1, -2) + np.eye(shape[-1])
 
 
-def compiled(function, *arrays):
+@pytest.fixture(autouse=True, scope="module")
+def libraries():
+    """Without the routines, programs that call them cannot be compiled."""
     assert build.library("routines") and build.library("eigenvalues")
+
+
+def compiled(function, *arrays):
     call = tf.function(function, jit_compile=True, autograph=False)
     return tf.nest.map_structure(lambda y: y.numpy(), call(*map(tf.constant, arrays)))
 
