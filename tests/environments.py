@@ -55,7 +55,7 @@ PROBABILITY = [
     "gradients/test_missing_gradients.py::test_op_without_a_gradient_by_one_of_its_inputs",
     "nuts/test_trees.py",
     "sampling/test_first_evaluation.py::test_index_out_of_bounds_names_the_variable",
-    "test_check.py::test_its_numbers_are_those_of_pymc3",
+    "checking/test_check.py::test_its_numbers_are_those_of_pymc3",
 ]
 # What needs a C++ compiler too.
 COMPILER = ["host/test_routines.py::test_cholesky_of_the_lower_triangle"]
