@@ -172,8 +172,9 @@ def duration(seconds: float) -> str:
 def by_turns(timers: Sequence[Timer], seconds: float) -> List[float]:
     """Return a time of each, measured in turns: a slow spell of the machine meets all of them."""
     share = seconds / (_TURNS * len(timers))
-    turns = [[timer(share) for timer in timers] for _ in range(_TURNS)]
-    return turns[-1]
+    for _ in range(_TURNS):
+        times = [timer(share) for timer in timers]
+    return times
 
 
 def bare(applied: Sequence[Applied]) -> Timer:

@@ -254,8 +254,8 @@ def scaling(model, **options):
     found = {"together": [], "alone": [], "of_the_machine": []}
 
     def pace(seed, init, chains):
-        options.update(chains=chains, cores=chains, init=f"jitter+{init}")
-        seconds, gradients = ours(model, [seed] * chains, **options)
+        way = dict(chains=chains, cores=chains, init=f"jitter+{init}")
+        seconds, gradients = ours(model, [seed] * chains, **way, **options)
         return gradients / seconds
 
     for seed in range(SCALING_ROUNDS):
@@ -270,10 +270,8 @@ def hashes_per_second(threads):
     block, number = bytes(1 << 20), 300
     begin = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(threads) as executor:
-        each = [executor.submit(lambda: [hashlib.sha256(block) for _ in range(number)])
-                for _ in range(threads)]  # fmt: skip
-        [future.result() for future in each]
-    return threads * number / (time.perf_counter() - begin)
+        done = executor.map(lambda n: [hashlib.sha256(block) for _ in range(n)], [number] * threads)
+    return sum(map(len, done)) / (time.perf_counter() - begin)
 
 
 # -- what comes of it -------------------------------------------------------------------------

@@ -33,3 +33,7 @@ def failing(subject, stage, *said):
     for words in said:
         assert words in report.failure.text, report.failure.text
     return report
+
+
+def outcomes(report):
+    return [stage.outcome for stage in report.stages]

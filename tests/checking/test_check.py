@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from checked_models import Y, check, model_of
+from checked_models import Y, check, model_of, outcomes
 
 import pymc3_tf
 from pymc3_tf.checking.report import Report, Stage, current_cell
@@ -20,10 +20,6 @@ from pymc3_tf.programs.program import Program
 from pymc3_tf.runtime import failures
 
 checking = importlib.import_module("pymc3_tf.checking.check")  # the module, not the function
-
-
-def outcomes(report):
-    return [stage.outcome for stage in report.stages]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ NORMALS = {
     "long": (np.array([1.0, 3.0, 10.0, 0.9]), 0.4),
     "wide": (np.linspace(1.0, 2.0, 20), 0.6),
 }
-DRAWS = 2000
+DRAWS = 4000
 
 
 def has_not_turned(momenta):
