@@ -200,8 +200,9 @@ def link(outputs: Sequence[Variable], inputs: Sequence[Variable], python: bool =
 
 def rewritten(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> FunctionGraph:
     """Return a rewritten copy of a graph."""
-    # Nobody needs the lines of code that rewrites come from, and they are slow to collect.
-    with theano.config.change_flags(compute_test_value="off", traceback__limit=0):
+    # Nobody needs the lines of code that rewrites come from, and they are slow to collect. What is
+    # constant is computed once: building C++ for that would take longer than all of the rewrites.
+    with theano.config.change_flags(compute_test_value="off", traceback__limit=0, cxx=""):
         # Each output is a variable of its own, so that replacing an input never changes an output.
         graph = FunctionGraph(list(inputs), list(outputs), clone=True)
         optdb.query(QUERY).optimize(graph)

@@ -14,6 +14,15 @@ def check(subject):
     return pymc3_tf.check(subject, show=False, seconds=0.1)
 
 
+def right_model():
+    """Return a model in which nothing is wrong."""
+    with pm.Model(coords={"point": list("abc")}) as model:
+        mu = pm.Normal("mu", 0.0, 1.0, testval=0.4)
+        params = {"mu": mu, "sigma": pm.HalfNormal("sigma", 1.0)}
+        pm.TFDensity("y", tf_normal, params, feed_dict={"value": Y}, dims="point")
+    return model
+
+
 def model_of(logp, observed=Y, prior=None, **kwargs):
     """Return a model with one parameter, mu, and data."""
     with pm.Model() as model:

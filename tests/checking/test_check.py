@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import theano
 import theano.tensor as tt
-from checked_models import Y, check, model_of, outcomes
+from checked_models import Y, check, model_of, outcomes, right_model
 
 import pymc3_tf
 from pymc3_tf.checking.report import Report, Stage, current_cell
@@ -20,6 +20,11 @@ from pymc3_tf.programs.program import Program
 from pymc3_tf.runtime import failures
 
 checking = importlib.import_module("pymc3_tf.checking.check")  # the module, not the function
+
+
+@pytest.fixture(scope="module")
+def right():
+    return right_model()
 
 
 @pytest.fixture(scope="module")

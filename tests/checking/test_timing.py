@@ -6,7 +6,7 @@ import numpy as np
 import pymc3 as pm
 import pytest
 import tensorflow as tf
-from checked_models import model_of, unit
+from checked_models import model_of, right_model, unit
 
 import pymc3_tf
 from pymc3_tf.checking import timing
@@ -16,6 +16,11 @@ checking = importlib.import_module("pymc3_tf.checking.check")  # the module, not
 
 
 # -- profile ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def right():
+    return right_model()
 
 
 def test_profile_says_where_time_goes(right):

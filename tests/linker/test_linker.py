@@ -8,7 +8,7 @@ import theano
 import theano.tensor as tt
 from comparisons import SMALL, SQUARE, X, Y, assert_same_expression, with_gradient
 from theano.graph.basic import Apply
-from theano.graph.op import Op
+from theano.graph.op import COp, Op
 
 from pymc3_tf.linker import TFLinker, link, tf_funcify
 
@@ -85,6 +85,15 @@ def test_translation_can_be_registered():
         return lambda x: 2.0 * x
 
     assert_same_expression(lambda x: tt.exp(Double()(x)), SMALL, gradient=False)
+
+
+def test_constants_are_computed_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(COp, "make_c_thunk", lambda *args: pytest.fail("it builds C++"))
+    with theano.config.change_flags(compute_test_value="off", cxx="g++"):
+        x = tt.dvector("x")
+        linked = link([x + tt.log(tt.constant(SMALL + 3.0)).sum()], [x])
+    (found,) = linked(tf.constant(SMALL))
+    np.testing.assert_allclose(found, SMALL + np.log(SMALL + 3.0).sum(), rtol=1e-14)
 
 
 def test_wrong_number_of_tensors_is_an_error():
