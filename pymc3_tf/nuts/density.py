@@ -8,8 +8,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from pymc3_tf.host import assertions, islands
-from pymc3_tf.nuts import factorizations
+from pymc3_tf.host import assertions, factorizations, islands
 from pymc3_tf.private_tensorflow import optimize
 from pymc3_tf.programs.building import importer
 from pymc3_tf.programs.serialized import define_functions, every_node, name_functions

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Tuple, Type
 
 import tensorflow as tf
 
+from pymc3_tf.nuts import randomness
 from pymc3_tf.nuts.low_rank import rank
 
 
@@ -30,8 +31,7 @@ class Diagonal:
     def sample(self, seed: tf.Tensor) -> List[tf.Tensor]:
         """Draw a momentum."""
         shape = self.factor.shape[: self.factor.shape.rank - self._further_axes]
-        white = tf.random.stateless_normal(shape, seed, dtype=tf.float64)
-        return [self._colored(white)]
+        return [self._colored(randomness.normal(shape, seed))]
 
     def log_prob(self, momentum: Any) -> tf.Tensor:
         """Return the log density of a momentum but for a constant: minus its kinetic energy."""

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pymc3_tf.host.islands import Island
-from pymc3_tf.nuts import density, momenta, trees
+from pymc3_tf.nuts import density, momenta, randomness, trees
 
 # Size of what one call can return, in numbers: large enough for calls to be rare.
 _BUFFER_NUMBERS = 1 << 17
@@ -339,11 +339,17 @@ class CompiledSampler:
 
         return logp
 
-    def _kernel(self, logp: Any, step_size: Any, target_accept: Any, plan: Control) -> Any:
+    def _kernel(
+        self, logp: Any, step_size: Any, factor: Any, target_accept: Any, plan: Control
+    ) -> Any:
         tfp = tensorflow_probability()
         return tfp.mcmc.DualAveragingStepSizeAdaptation(
             trees.sampler_class(tfp.experimental.mcmc.PreconditionedNoUTurnSampler)(
-                logp, step_size, max_tree_depth=self.max_treedepth, depth=plan.depth
+                logp,
+                step_size,
+                max_tree_depth=self.max_treedepth,
+                depth=plan.depth,
+                momentum_distribution=momenta.METRICS[self.metric](factor),
             ),
             num_adaptation_steps=plan.adaptation,
             target_accept_prob=target_accept,
@@ -367,18 +373,12 @@ class CompiledSampler:
         """
         plan = Control(*tf.unstack(control))
         step_size, log_average, log_shrinkage_target = (averaging[..., i, None] for i in (0, 2, 3))
-        arguments = step_size, target_accept, plan
+        arguments = step_size, factor, target_accept, plan
         # The results of a density that costs nothing have the right form; their values are ours.
         results = self._kernel(lambda x: tf.reduce_sum(x, -1), *arguments).bootstrap_results(
             position
         )
-        results = results._replace(
-            log_shrinkage_target=[log_shrinkage_target],
-            # Only here: kernels that wrap the sampler make it again without its momenta.
-            inner_results=results.inner_results._replace(
-                momentum_distribution=momenta.METRICS[self.metric](factor)
-            ),
-        )
+        results = results._replace(log_shrinkage_target=[log_shrinkage_target])
         kernel = self._kernel(self._log_density(data), *arguments)
         width = self.size + len(COLUMNS)
 
@@ -407,7 +407,7 @@ class CompiledSampler:
                 error_sum=[error_sum],
                 log_averaging_step=[log_average],
             )
-            draw_seed = tf.random.experimental.stateless_fold_in(seed, plan.first + i)
+            draw_seed = randomness.fold_in(randomness.seed_of(seed), plan.first + i)
             position, after = kernel.one_step(position, before, seed=draw_seed)
             made = after.inner_results
             columns: Dict[str, Any] = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import types
 from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
+
+from pymc3_tf.nuts import randomness
 
 # The instructions take 12 MB then, and a draw a million leapfrog steps.
 DEEPEST = 20
@@ -59,6 +62,27 @@ def _goes_on(momentum_sum: tf.Tensor, *velocities: tf.Tensor) -> tf.Tensor:
     return functools.reduce(tf.logical_and, ahead)
 
 
+def with_own_randomness(base: Any) -> Any:
+    """Return a subclass of TensorFlow Probability's sampler with the random numbers from here.
+
+    Its methods get them from a module that they know as ``samplers``. The subclass has the same
+    methods, for which that is another one.
+    """
+
+    def rebound(method: Any) -> Any:
+        names = {**method.__globals__, "samplers": randomness}
+        return types.FunctionType(
+            method.__code__, names, method.__name__, method.__defaults__, method.__closure__
+        )
+
+    own = {
+        name: rebound(method)
+        for name, method in vars(base).items()
+        if isinstance(method, types.FunctionType) and "samplers" in method.__code__.co_names
+    }
+    return type(base.__name__, (base,), own)
+
+
 def sampler_class(base: Any) -> Any:
     """Return a subclass of TensorFlow Probability's sampler with the trees of this module.
 
@@ -84,12 +108,24 @@ def sampler_class(base: Any) -> Any:
     Long, because the class stands inside: its base comes with an extra, when it is first needed.
     """
 
-    class NoUTurnSampler(base):
+    class NoUTurnSampler(with_own_randomness(base)):  # type: ignore[misc]
         def __init__(
-            self, *args: Any, max_tree_depth: int, depth: Any = None, **kwargs: Any
+            self,
+            *args: Any,
+            max_tree_depth: int,
+            depth: Any,
+            momentum_distribution: Any,
+            **kwargs: Any,
         ) -> None:
-            super().__init__(*args, max_tree_depth=1, **kwargs)
-            self._parameters.update(max_tree_depth=max_tree_depth, depth=depth)
+            super().__init__(
+                *args, max_tree_depth=1, momentum_distribution=momentum_distribution, **kwargs
+            )
+            # A kernel that wraps this one makes it again with these. The base forgets the momenta.
+            self._parameters.update(
+                max_tree_depth=max_tree_depth,
+                depth=depth,
+                momentum_distribution=momentum_distribution,
+            )
             self._max_tree_depth = max_tree_depth if depth is None else depth
             self._write_instruction, self._read_instruction = instructions(max_tree_depth)
 

@@ -136,7 +136,7 @@ def test_the_table_has_what_it_is_meant_to_have():
 
 
 @pytest.mark.parametrize("group", sorted(GROUPS))
-def test_wrong_declarations_are_refused_by_name(group):
+def test_wrong_declarations_are_refused_by_name(group, record_property):
     wrong = []
     for name in GROUPS[group]:
         found = outcome(bad_inputs.CASES[name])
@@ -152,6 +152,7 @@ def test_wrong_declarations_are_refused_by_name(group):
             if isinstance(found, Exception):
                 shown = "".join(traceback.format_exception_only(type(found), found)).strip()
             wrong.append(f"{name}: {shown}")
+    record_property("passed", len(GROUPS[group]) - len(wrong))
     assert not wrong, "\n".join(wrong)
 
 
@@ -180,14 +181,15 @@ def sampled():
 
 
 @pytest.mark.parametrize("argument", NAMES)
-def test_wrong_arguments_of_sample_are_refused_by_name(sampled, argument):
-    wrong = []
+def test_wrong_arguments_of_sample_are_refused_by_name(sampled, argument, record_property):
+    tried, wrong = 0, []
     for what, value in bad_inputs.VALUES.items():
         taken = TAKEN.get(argument, set())
         if argument in FLAGS:
             taken = {"a boolean"}
         if what in taken:
             continue
+        tried += 1
         try:
             with sampled["model"]:
                 pymc3_tf.sample(**{**sampled, argument: value})
@@ -195,4 +197,5 @@ def test_wrong_arguments_of_sample_are_refused_by_name(sampled, argument):
         except (ValueError, TypeError) as error:
             if argument not in str(error):
                 wrong.append(f"{what}: {error}")
+    record_property("passed", tried - len(wrong))
     assert not wrong, "\n".join(wrong)

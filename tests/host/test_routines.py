@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pymc3_tf.host import build, routines
-from pymc3_tf.nuts import factorizations
+from pymc3_tf.host import build, factorizations, routines
 from pymc3_tf.nuts.sampler import CompiledSampler
 from pymc3_tf.programs.serialized import every_node
 from pymc3_tf.sampling import chains

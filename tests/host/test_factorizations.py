@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pymc3_tf.nuts import factorizations
+from pymc3_tf.host import factorizations
 from pymc3_tf.nuts.sampler import CompiledSampler
 
 SIZES = [1, 7, 8, 30]
