@@ -317,14 +317,10 @@ class CompiledSampler:
         control : Control
         data : sequence of tf.Tensor
         """
-        draws, gradients, number, *after = self.draw_function(
-            *state,
-            factor,
-            target_accept,
-            seed,
-            tf.constant(control, tf.int32),
-            *data,
-        )
+        arguments = *state, factor, target_accept, seed, control
+        # TensorFlow 2.12 does not do this itself.
+        tensors = [tf.convert_to_tensor(x, y.dtype) for x, y in zip(arguments, self._signature)]
+        draws, gradients, number, *after = self.draw_function(*tensors, *data)
         # A copy of what was drawn; with a view of it the whole buffer would stay.
         made = slice(int(number))
         return Block(
