@@ -294,6 +294,20 @@ def test_phases_make_up_the_warmup(tune):
     assert all(b >= 2 * a for a, b in zip(windows, windows[1:]))
 
 
+@pytest.mark.parametrize(
+    "tune, expected",
+    [
+        # Below 150 draws Stan takes 15 % for the beginning and 10 % for the end.
+        (149, [(22, False, 0, 22), (113, True, 0, 113), (14, False, 0, 14)]),
+        (150, [(75, False, 0, 75), (25, True, 0, 25), (50, False, 0, 50)]),
+        # The step size of the last window, whose metric is no more the unit matrix, is not lost.
+        (225, [(75, False, 0, 75), (25, True, 0, 25), (75, True, 0, 125), (50, False, 75, 125)]),
+    ],
+)
+def test_phases_of_short_warmups(tune, expected):
+    assert phases(tune) == expected
+
+
 def test_metric_is_shrunk_as_in_stan():
     positions = np.random.RandomState(0).randn(20, SIZE) * SCALES
     covariance = 20 / 25 * np.cov(positions.T) + 1e-3 * 5 / 25 * np.eye(SIZE)
