@@ -1,6 +1,6 @@
 """Change one thing in a module and see whether its own tests fail: mutation testing.
 
-    python tests/mutation.py [--sample N] [NAME ...]
+    python tests/mutation.py [--sample N] [--survivors] [NAME ...]
 
 The changes are those of cosmic-ray. It starts a process for each and writes the changed module to
 the disk; here each is a fork of a process that has imported TensorFlow already, and gets the
@@ -169,11 +169,14 @@ def run_tests(name, target, source):
         return 1
 
 
-def measure(name, sample, jobs):
-    """Try changes of a module; return how many there are, and those that survived."""
+def measure(name, sample, jobs, alive=None):
+    """Try changes of a module, or those of them that were alive; return which survived."""
     target = TARGETS[name]
     source = (ROOT / "pymc3_tf" / name).read_text("utf-8")
     number_of_changes, tried = mutants(source, sample)
+    number_tried = len(tried)
+    if alive is not None:
+        tried = [mutant for mutant in tried if [mutant.before, mutant.after] in alive]
     ((_, passes),) = outcomes(name, target, [source], 1)
     assert passes, f"{name}: its tests fail as it is"
     survivors = []
@@ -185,7 +188,7 @@ def measure(name, sample, jobs):
             print(f"{name}:{line}: {before}  ->  {after}", flush=True)
         if done % 10 == 0:
             print(f"{name}: {done} of {len(tried)}, {len(survivors)} survived", flush=True)
-    return {"changes": number_of_changes, "tried": len(tried), "survivors": sorted(survivors)}
+    return {"changes": number_of_changes, "tried": number_tried, "survivors": sorted(survivors)}
 
 
 def keep(found, reasons):
@@ -212,6 +215,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TARGETS))
     parser.add_argument("--sample", type=int, default=60, help="changes to try of a module")
+    parser.add_argument(
+        "--survivors", action="store_true", help="try only those again that no test noticed"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="tests at a time")
     arguments = parser.parse_args()
     os.chdir(ROOT)
@@ -223,7 +229,10 @@ def main():
     kept = json.loads(PATH.read_text("utf-8")) if PATH.exists() else {}
     found, reasons = kept.get("found", {}), kept.get("reasons", {})
     for name in arguments.names or list(TARGETS):
-        found[name] = measure(name, arguments.sample, arguments.jobs)
+        sample, alive = arguments.sample, None
+        if arguments.survivors:
+            sample, alive = found[name]["tried"], [[b, a] for _, b, a in found[name]["survivors"]]
+        found[name] = measure(name, sample, arguments.jobs, alive)
         keep(found, reasons)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pymc3_tf.nuts import momenta, randomness
 from pymc3_tf.nuts.adaptation import Seen
-from pymc3_tf.nuts.low_rank import LowRankAdaptation, directions_of, pack, rank
+from pymc3_tf.nuts.low_rank import Factor, LowRankAdaptation, directions_of, pack, rank
 from pymc3_tf.nuts.sampler import CompiledSampler
 from pymc3_tf.sampling.chains import run_chains
 
@@ -106,6 +106,34 @@ def test_metric_and_step_size_that_a_warmup_learns(chains):
     assert plan.factor.shape == (chains, 50, 33)
     assert (plan.factor == plan.factor[0]).all()
     assert spread(plan.factor[0], precision) < 4.5
+
+
+def random_factor(random):
+    directions = np.linalg.qr(random.randn(SIZE, 2))[0]
+    return Factor(random.uniform(0.5, 2, SIZE), directions, random.uniform(0.2, 5, 2))
+
+
+def test_how_a_metric_looks_in_another():
+    random = np.random.RandomState(4)
+    one, other = random_factor(random), random_factor(random)
+    columns = random.randn(SIZE, 3)
+    root, other_root = square_root(pack(*one)), square_root(pack(*other))
+    precision = np.linalg.inv(root @ root.T)
+    seen = one.seen_by(other, columns)
+    np.testing.assert_allclose(seen, other_root.T @ precision @ other_root @ columns)
+
+
+@pytest.mark.parametrize("scale", [0.3, 5.0])
+def test_step_size_follows_the_scale_of_the_metric(monkeypatch, scale):
+    # A step of the same length: it is counted in units of the metric.
+    old = random_factor(np.random.RandomState(5))
+    adaptation = LowRankAdaptation(np.ones((2, SIZE)), 100)
+    for factor in (old, old._replace(deviations=scale * old.deviations)):
+        monkeypatch.setattr(adaptation, "_learn_shared", lambda factor=factor: factor)
+        monkeypatch.setattr(LowRankAdaptation, "_together", True)
+        before = np.copy(adaptation._log_step)
+        adaptation._learn_metric()
+    np.testing.assert_allclose(adaptation._log_step, before - np.log(scale))
 
 
 def test_stuck_and_far_chains_spoil_nothing():
