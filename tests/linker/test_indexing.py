@@ -84,6 +84,19 @@ def test_last_of_several_values_for_one_place_counts():
     np.testing.assert_array_equal(with_gradient(linked)(tf.constant(values))[1][0], [0, 1, 10])
 
 
+@pytest.mark.parametrize("bad", [3, -4, 100])
+def test_index_out_of_bounds_of_its_dimension_is_an_error(bad):
+    # The flattened matrix has an element there.
+    x, i = tt.dmatrix("x"), tt.lvector("i")
+    with theano.config.change_flags(compute_test_value="off"):
+        linked = link([x[np.array([0, 0]), i]], [x, i])
+    matrix = tf.constant([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], tf.float64)
+    (found,) = linked(matrix, tf.constant([2, -3], tf.int64))
+    assert found.numpy().tolist() == [3.0, 1.0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is not in"):
+        linked(matrix, tf.constant([0, bad], tf.int64))
+
+
 def test_constant_index_out_of_bounds_is_an_error():
     with theano.config.change_flags(compute_test_value="off"):
         x = tt.dvector("x")
