@@ -51,7 +51,10 @@ TARGETS = {
          "test_funnel_is_not_made_much_worse"], alone=True,
     ),
     "programs/program.py": Target(["tests/programs/test_program.py"]),
-    "bridge/op.py": Target(["tests/bridge"]),
+    "bridge/op.py": Target(
+        ["tests/bridge", "tests/model/test_errors.py::"
+         "test_inputs_of_an_op_have_to_be_declared_and_to_fit"],
+    ),
     "bridge/rewrites.py": Target(["tests/bridge/test_calls.py"]),
     "model/declaration.py": Target(["tests/model/test_density.py", "tests/model/test_errors.py"]),
     "linker/subtensor.py": Target(["tests/linker/test_indexing.py"]),

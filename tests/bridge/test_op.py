@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support import assert_same_model
 
 from pymc3_tf import TensorFlowOp
+from pymc3_tf.bridge.op import free_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +179,11 @@ def test_debug_mode_finds_nothing():
         mode=theano.compile.debugmode.DebugMode(check_c_code=False, stability_patience=1),
     )  # fmt: skip
     np.testing.assert_allclose(function(np.array([0.5]), 0.0)[0], [np.sin(0.5)])
+
+
+def test_constants_and_shared_variables_are_no_free_inputs():
+    op = TensorFlowOp(lambda a, b, c, d: a + b + c + d, [tf.TensorSpec([2], tf.float64)] * 4)
+    with theano.config.change_flags(compute_test_value="off"):
+        x, data = tt.dvector("x"), theano.shared(np.ones(2), "data")
+        node = op(data, x, np.zeros(2), 2.0 * data + x).owner
+    assert free_inputs(node) == [1, 3]

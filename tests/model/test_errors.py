@@ -368,6 +368,8 @@ def test_inputs_of_an_op_have_to_be_declared_and_to_fit():
         op(1.0, 2.0)
     with pytest.raises(DeclarationError, match="'x' has 1 dimensions in the graph.*has 0"):
         op(1.0)
+    with pytest.raises(DeclarationError, match="'x' has 1 dimensions in the graph.*has 2"):
+        op(np.ones([2, 1]))
     integers = TensorFlowOp(lambda x: 2 * x, [tf.TensorSpec([], tf.int32)])
     with pytest.raises(DeclarationTypeError, match="'x' is int32.*float64"):
         integers(np.float64(1.5))

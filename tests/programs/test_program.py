@@ -97,6 +97,18 @@ def test_key_tells_programs_apart():
     assert unbound[0] == unbound[2] != unbound[1]
 
 
+@pytest.mark.parametrize("length", [1, 8, 9, 24])
+def test_an_array_that_its_owner_can_change_is_copied(length):
+    memory = np.zeros(length + ALIGNMENT // 8)
+    start = -memory.ctypes.data % ALIGNMENT // 8
+    mine = memory[start : start + length]
+    mine[:] = range(length)
+    feed = Feed.of("x", mine)
+    mine[:] = -1.0
+    assert feed.array.tolist() == list(range(length))
+    assert feed.array.ctypes.data % ALIGNMENT == 0
+
+
 def test_feed_is_a_copy_and_a_copy_of_a_feed_is_not():
     mine = np.arange(3.0)
     feed = Feed.of("x", mine)
