@@ -64,7 +64,7 @@ def cache_of_routines(fault, random):
     os.environ["XDG_CACHE_HOME"] = os.environ["FAULTS_DISK"]
     precision = np.linalg.inv(np.eye(SIZE) + 0.5)
     while True:
-        build._loaded.cache_clear()
+        build.loaded.cache_clear()
         messages.clear()
         files = limit(resource.RLIMIT_FSIZE, random.randrange(10_000))
         begin = time.monotonic()

@@ -10,6 +10,7 @@ import faulthandler
 import importlib
 import itertools
 import json
+import os
 import random
 import signal
 import sys
@@ -35,13 +36,15 @@ FAULTS = {
 
 def main(fault, seed, trials):
     """Let a fault happen some times in this process."""
+    outcomes = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a compiler, say, prints there too
     faulthandler.enable()  # says where it crashes
     faulthandler.register(signal.SIGUSR1)  # and where it hangs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     module, _, function = FAULTS[fault].partition(":")
     happen = getattr(importlib.import_module(f"faults_{module}"), function)
     for outcome in itertools.islice(happen(fault, random.Random(f"{fault} {seed}")), trials):
-        print(json.dumps(outcome), flush=True)
+        print(json.dumps(outcome), file=outcomes)
 
 
 if __name__ == "__main__":
