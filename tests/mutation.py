@@ -56,7 +56,10 @@ TARGETS = {
          "test_inputs_of_an_op_have_to_be_declared_and_to_fit"],
     ),
     "bridge/rewrites.py": Target(["tests/bridge/test_calls.py"]),
-    "model/declaration.py": Target(["tests/model/test_density.py", "tests/model/test_errors.py"]),
+    "model/declaration.py": Target(
+        ["tests/model/test_density.py", "tests/model/test_errors.py",
+         "tests/capture/test_tfp_variables.py"],
+    ),
     "linker/subtensor.py": Target(["tests/linker/test_indexing.py"]),
 }  # fmt: skip
 

@@ -214,3 +214,15 @@ def test_distribution_without_a_sampler_has_a_density_but_no_draws():
     np.testing.assert_allclose(model.logp({"x": 0.3}), stats.norm(1, 1).logpdf(0.3))
     with pytest.raises(ValueError, match=r"no sampler \(random could.*no draws.*random=lambda"):
         pm.sample_prior_predictive(3, model=model)
+
+
+def test_observed_data_can_be_a_list():
+    data = [0.5, -1.0, 2.0]
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.TFDensity(
+            "y", params={"mu": mu}, distribution=lambda mu: tfd.Normal(mu, ONE), observed=data
+        )
+    with pm.Model() as builtin:
+        pm.Normal("y", pm.Normal("mu", 0.0, 1.0), 1.0, observed=data)
+    np.testing.assert_allclose(model.logp({"mu": 0.3}), builtin.logp({"mu": 0.3}), rtol=1e-14)
