@@ -7,11 +7,13 @@ would be that. Here a seed is 64 bits, and a step of SplitMix64 makes a number, 
 it (Steele, Lea & Flood 2014, https://doi.org/10.1145/2660193.2660195).
 
 The functions have the names and arguments of TensorFlow Probability's module ``samplers``, whose
-place they take.
+place they take in the methods of a sampler.
 """
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any, List, Sequence
 
 import numpy as np
@@ -20,7 +22,29 @@ import tensorflow as tf
 # The constants of SplitMix64, as signed numbers.
 _STEP = 0x9E3779B97F4A7C15 - 2**64
 _FACTORS = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
-_PHILOX = 1  # TensorFlow's number for the generator
+
+
+def used_by(base: Any) -> Any:
+    """Return a subclass whose methods find this module where they look for ``samplers``.
+
+    Parameters
+    ----------
+    base : type
+        A sampler of TensorFlow Probability.
+    """
+
+    def rebound(method: Any) -> Any:
+        names = {**method.__globals__, "samplers": sys.modules[__name__]}
+        return types.FunctionType(
+            method.__code__, names, method.__name__, method.__defaults__, method.__closure__
+        )
+
+    own = {
+        name: rebound(method)
+        for name, method in vars(base).items()
+        if isinstance(method, types.FunctionType) and "samplers" in method.__code__.co_names
+    }
+    return type(base.__name__, (base,), own)
 
 
 def sanitize_seed(seed: tf.Tensor) -> tf.Tensor:
@@ -85,7 +109,7 @@ def normal(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
         shape=shape,
         key=tf.bitcast(seed, tf.uint64)[None],
         counter=tf.zeros([2], tf.uint64),
-        alg=_PHILOX,
+        alg=tf.random.Algorithm.PHILOX.value,
         dtype=tf.float64,
     )
 

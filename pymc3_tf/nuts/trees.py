@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import types
 from typing import Any, NamedTuple, Tuple
 
 import numpy as np
@@ -62,27 +61,6 @@ def _goes_on(momentum_sum: tf.Tensor, *velocities: tf.Tensor) -> tf.Tensor:
     return functools.reduce(tf.logical_and, ahead)
 
 
-def with_own_randomness(base: Any) -> Any:
-    """Return a subclass of TensorFlow Probability's sampler with the random numbers from here.
-
-    Its methods get them from a module that they know as ``samplers``. The subclass has the same
-    methods, for which that is another one.
-    """
-
-    def rebound(method: Any) -> Any:
-        names = {**method.__globals__, "samplers": randomness}
-        return types.FunctionType(
-            method.__code__, names, method.__name__, method.__defaults__, method.__closure__
-        )
-
-    own = {
-        name: rebound(method)
-        for name, method in vars(base).items()
-        if isinstance(method, types.FunctionType) and "samplers" in method.__code__.co_names
-    }
-    return type(base.__name__, (base,), own)
-
-
 def sampler_class(base: Any) -> Any:
     """Return a subclass of TensorFlow Probability's sampler with the trees of this module.
 
@@ -108,7 +86,7 @@ def sampler_class(base: Any) -> Any:
     Long, because the class stands inside: its base comes with an extra, when it is first needed.
     """
 
-    class NoUTurnSampler(with_own_randomness(base)):  # type: ignore[misc]
+    class NoUTurnSampler(randomness.used_by(base)):  # type: ignore[misc]
         def __init__(
             self,
             *args: Any,
@@ -126,7 +104,7 @@ def sampler_class(base: Any) -> Any:
                 depth=depth,
                 momentum_distribution=momentum_distribution,
             )
-            self._max_tree_depth = max_tree_depth if depth is None else depth
+            self._max_tree_depth = depth
             self._write_instruction, self._read_instruction = instructions(max_tree_depth)
 
         def init_velocity_state_memory(self, input_tensors: Any) -> Any:

@@ -128,9 +128,9 @@ def test_step_size_follows_the_scale_of_the_metric(monkeypatch, scale):
     # A step of the same length: it is counted in units of the metric.
     old = random_factor(np.random.RandomState(5))
     adaptation = LowRankAdaptation(np.ones((2, SIZE)), 100)
+    monkeypatch.setattr(LowRankAdaptation, "_together", True)
     for factor in (old, old._replace(deviations=scale * old.deviations)):
         monkeypatch.setattr(adaptation, "_learn_shared", lambda factor=factor: factor)
-        monkeypatch.setattr(LowRankAdaptation, "_together", True)
         before = np.copy(adaptation._log_step)
         adaptation._learn_metric()
     np.testing.assert_allclose(adaptation._log_step, before - np.log(scale))
