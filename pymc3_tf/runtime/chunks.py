@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, List, Sequence, Union
 
 import numpy as np
@@ -15,6 +16,7 @@ def evaluate_in_chunks(
     number: int,
     draw_bytes: Union[int, Callable[[Sequence[np.ndarray]], int]],
     limit: int = CHUNK_BYTES,
+    threads: int = 1,
 ) -> List[np.ndarray]:
     """Evaluate many draws in chunks, which take a bounded amount of memory.
 
@@ -30,6 +32,9 @@ def evaluate_in_chunks(
         computed alone.
     limit : int
         How many bytes a chunk may take.
+    threads : int
+        How many chunks to evaluate at a time. Of large results, each thread puts its own into
+        place, which takes as long as computing them.
 
     Returns
     -------
@@ -37,17 +42,32 @@ def evaluate_in_chunks(
         With all draws along the first axis.
     """
     size = 1 if callable(draw_bytes) else max(1, limit // draw_bytes)
-    results: List[np.ndarray] = []
-    start = 0
-    while start < max(1, number):
-        chunk = slice(start, min(start + size, number))
-        found = evaluate(chunk)
-        start += size
-        if not results:
-            # Into place at once: large memory takes long to get a second time.
-            results = [np.empty((number, *y.shape[1:]), y.dtype) for y in found]
-            if callable(draw_bytes):
-                size = max(1, limit // draw_bytes(found))
+    first = slice(0, min(size, number))
+    found = evaluate(first)
+    results = [np.empty((number, *y.shape[1:]), y.dtype) for y in found]
+
+    def put(chunk: slice, found: Sequence[np.ndarray]) -> None:
+        # Into place at once: large memory takes long to get a second time.
         for result, rows in zip(results, found):
             result[chunk] = rows
+
+    put(first, found)
+    if callable(draw_bytes):
+        size = max(1, limit // draw_bytes(found))
+    if threads > 1:
+        size = min(size, -(-number // threads) or 1)
+    starts = range(first.stop, number, size)
+    chunks = [slice(start, min(start + size, number)) for start in starts]
+    if threads == 1 or len(chunks) < 2:
+        for chunk in chunks:
+            put(chunk, evaluate(chunk))
+        return results
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [pool.submit(lambda chunk: put(chunk, evaluate(chunk)), chunk) for chunk in chunks]
+        try:
+            for part in parts:
+                part.result()
+        finally:  # an error, or Ctrl-C, does not wait for all of them
+            for part in parts:
+                part.cancel()
     return results

@@ -28,6 +28,7 @@ from pymc3_tf.model.inference_data import without_missing
 from pymc3_tf.programs.building import importer
 from pymc3_tf.programs.vectorized import vectorized
 from pymc3_tf.runtime.chunks import evaluate_in_chunks
+from pymc3_tf.runtime.forks import available_cores
 
 # For so many choices of what to compute, and of shapes of data, what was traced is kept.
 _PROGRAMS = 8
@@ -303,12 +304,14 @@ class _Batch:
                         return found
                 except (tf.errors.OpError, ValueError):
                     self._for_xla = False  # XLA cannot compile it, and is not asked again
-            return [y.numpy() for y in self._many(tf.constant(positions[chunk]), *data)]
+            found = self._many(tf.constant(positions[chunk]), *data)
+            return [np.asarray(memoryview(y)) for y in found]  # numpy() would copy them
 
         def draw_bytes(found: Sequence[np.ndarray]) -> int:
             return positions[0].nbytes + sum(y.nbytes for y in found)
 
-        return evaluate_in_chunks(values, len(positions), draw_bytes)
+        threads = available_cores()
+        return evaluate_in_chunks(values, len(positions), draw_bytes, threads=threads)
 
     def _one_by_one(self, of_one: Any, positions: tf.Tensor) -> Any:
         self._for_xla = True

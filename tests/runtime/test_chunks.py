@@ -1,6 +1,9 @@
 """Many draws in chunks."""
 
+import threading
+
 import numpy as np
+import pytest
 
 from pymc3_tf.runtime.chunks import evaluate_in_chunks
 
@@ -36,3 +39,30 @@ def test_no_draws_have_the_shapes_of_draws():
     for draw_bytes in (8, lambda found: 8):
         (double, pairs), _ = evaluated(DRAWS[:0], draw_bytes=draw_bytes)
         assert double.shape == (0,) and pairs.shape == (0, 2)
+
+
+def test_threads_share_the_draws():
+    together = threading.Barrier(2)
+
+    def evaluate(chunk):
+        if chunk.start:
+            together.wait(timeout=60)  # for the other thread
+        return [2.0 * DRAWS[chunk]]
+
+    (double,) = evaluate_in_chunks(evaluate, len(DRAWS), lambda found: 8, threads=2)
+    np.testing.assert_array_equal(double, 2.0 * DRAWS)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_in_a_thread_ends_all(error):
+    begun = []
+
+    def evaluate(chunk):
+        begun.append(chunk.start)
+        if chunk.start:
+            raise error("here")
+        return [DRAWS[chunk]]
+
+    with pytest.raises(error, match="here"):
+        evaluate_in_chunks(evaluate, 1000, lambda found: 8, limit=8, threads=2)
+    assert len(begun) < 1000
