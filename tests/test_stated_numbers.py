@@ -1,5 +1,6 @@
 """The numbers that the README and the documentation state are those of docs/benchmarks."""
 
+import datetime
 import statistics
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def should_i_use_this():
     assert 10 <= microseconds("density") - microseconds("pymc3") <= 35
     yield "some 10 to 35 microseconds"
     by_hand = [1 / ratio for ratio in ratios("xla", "threads").values()]
-    assert 3.5 < max(by_hand) < 4.5 and min(by_hand) < 1
-    yield "it is up to four times as fast, or slower, depending on the model"
+    assert 2.5 < max(by_hand) < 3.5 and min(by_hand) < 1
+    yield "it is up to three times as fast, or slower, depending on the model"
 
 
 def evaluation():
@@ -76,9 +77,7 @@ def whole_models():
     seconds = statistics.median(call["seconds"] for call in line["xla"]["calls"])
     draws = 2 * (line["xla"]["draws"] + line["xla"]["tune"])
     yield f"`pymc3_tf.sample` takes {seconds:.1f} seconds for {draws:,} draws"
-    dates = {run["date"] for run in SAMPLING["runs"].values()} | {SAMPLING["date"]}
-    assert dates == {"2026-11-30"}
-    yield "of 30 November 2026"
+    yield datetime.date.fromisoformat(SAMPLING["date"]).strftime("of %d %B %Y")
     numpyro = ratios("numpyro", "xla")
     assert {model for model, ratio in numpyro.items() if ratio > 1} == {"logistic"}
     assert ratios("numpyro", "xla_density")["logistic"] < 1
