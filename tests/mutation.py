@@ -57,8 +57,8 @@ TARGETS = {
     ),
     "bridge/rewrites.py": Target(["tests/bridge/test_calls.py"]),
     "model/declaration.py": Target(
-        ["tests/model/test_density.py", "tests/model/test_errors.py",
-         "tests/capture/test_tfp_variables.py"],
+        ["tests/advice/test_advice.py", "tests/model/test_density.py",
+         "tests/model/test_errors.py", "tests/capture/test_tfp_variables.py"],
     ),
     "linker/subtensor.py": Target(["tests/linker/test_indexing.py"]),
 }  # fmt: skip

@@ -76,7 +76,7 @@ def models():
     return plain, twin
 
 
-def test_chain_of_twins_is_that_of_pymc3_draw_for_draw():
+def test_chain_of_twins_is_that_of_pymc3_draw_for_draw(record_property):
     plain, twin = models()
     assert len(TWINS) > 20
     with plain:
@@ -87,3 +87,4 @@ def test_chain_of_twins_is_that_of_pymc3_draw_for_draw():
     for name in TWINS:
         # Steps magnify the last bit of rounding; one other decision would change all that follows.
         np.testing.assert_allclose(ours[name], theirs[name], 1e-4, 1e-4, err_msg=name)
+    record_property("passed", len(TWINS))  # for tests/evidence.py
