@@ -45,7 +45,12 @@ from pymc3_tf.capture.keys import (
     variable_of,
 )
 from pymc3_tf.capture.random_ops import refuse_frozen_seeds, seed_random_ops
-from pymc3_tf.exceptions import DeclarationError, UnsupportedOpError
+from pymc3_tf.exceptions import (
+    DeclarationError,
+    DeclarationTypeError,
+    UnsupportedOpError,
+    message,
+)
 from pymc3_tf.programs.cluster import Cluster
 from pymc3_tf.programs.differentiation import Gradients, add_gradients, assemble
 from pymc3_tf.programs.program import Program, TensorSpec
@@ -217,10 +222,19 @@ def _add_gradients(
 ) -> Gradients:
     try:
         return add_gradients(outputs, inputs)
-    except LookupError as error:
-        raise UnsupportedOpError(
-            f"{name} has an op without a gradient: {error}. Give it one with tf.custom_gradient or "
-            "tf.RegisterGradient, or stop the gradient before it with tf.stop_gradient."
+    except (DeclarationError, DeclarationTypeError):
+        raise
+    except Exception as error:
+        if type(error) is LookupError:  # TensorFlow's register of gradients
+            raise UnsupportedOpError(
+                f"{name} has an op without a gradient: {error}. Give it one with "
+                "tf.custom_gradient or tf.RegisterGradient, or stop the gradient before it with "
+                "tf.stop_gradient."
+            ) from error
+        raise DeclarationError(
+            f"TensorFlow fails where it builds the gradient of {name}: {message(error)} If that is "
+            "about a tf.cond, give all of its branches the same shape. If it is in a gradient of "
+            "your own, mend that one. Otherwise put tf.stop_gradient before the op."
         ) from error
 
 

@@ -11,7 +11,12 @@ import tensorflow_probability as tfp
 from support import logp_dlogp_function
 
 import pymc3_tf
-from pymc3_tf.exceptions import GradientError, MissingGradientWarning, UnsupportedOpError
+from pymc3_tf.exceptions import (
+    DeclarationError,
+    GradientError,
+    MissingGradientWarning,
+    UnsupportedOpError,
+)
 from pymc3_tf.runtime import functions, sessions
 
 f64 = tf.float64
@@ -383,3 +388,42 @@ def test_samplers_use_what_the_check_built(calls):
     function(offset=0.1)
     assert before.number == 1
     assert set(before.functions) <= built
+
+
+# -- gradients that TensorFlow cannot build -----------------------------------------------------
+
+
+def branches_of_two_shapes(x):
+    return tf.concat([x, tf.cond(tf.reduce_sum(x) > 0.0, lambda: x, lambda: x[0])], 0)
+
+
+@tf.custom_gradient
+def with_a_wrong_gradient(x):
+    def gradient(upstream):
+        return {}["no such key"]
+
+    return -(x**2), gradient
+
+
+@pytest.mark.parametrize(
+    ("logp", "text"),
+    [
+        (branches_of_two_shapes, "tf.cond, give all of its branches the same shape"),
+        (with_a_wrong_gradient, "no such key.*in a gradient of your own, mend that one"),
+    ],
+)
+def test_a_gradient_that_tensorflow_cannot_build(logp, text):
+    text = "(?s)TensorFlow fails where it builds the gradient of {}: .*" + text
+    with pm.Model():
+        with pytest.raises(DeclarationError, match=text.format("logp")) as caught:
+            pm.TFDensity("x", logp, shape=3)
+        assert caught.value.__cause__ is not None
+    with pytest.raises(DeclarationError, match=text.format("outputs")):
+        pymc3_tf.TensorFlowOp(logp, [tf.TensorSpec([3], f64)])
+
+
+def test_a_gradient_in_a_graph_that_tensorflow_cannot_build():
+    with pm.Model(), tf.Graph().as_default():
+        x = tf.compat.v1.placeholder(f64, [3])
+        with pytest.raises(DeclarationError, match="builds the gradient of logp: 'no such key'"):
+            pm.TFDensity("x", with_a_wrong_gradient(x), shape=3)
