@@ -62,7 +62,7 @@ def evaluation():
     ours, two, bare, pymc3 = map(microseconds, ("density", "two_op", "bare", "pymc3"))
     yield f"Of the {ours:.0f} microseconds for 50 points, TensorFlow takes {bare:.0f}"
     yield f"plain PyMC3 takes {pymc3:.0f} in total"
-    yield f"fifteen times faster than two `session.run`, it would have to take {two / 15:.0f}"
+    yield f"twenty times faster than two `session.run`, it would have to take {two / 20:.0f}"
     parts = ratios("density", "pymc3", "draws_per_second")
     yield f"TFDensity makes {parts['line_50']:.2f} of the draws per second of plain PyMC3"
     versions = LINE["versions"]

@@ -283,12 +283,12 @@ def targets(results):
         target(
             "logp and gradient at 50 points: two session.run take this many times TFDensity's time",
             *ratios(small, "two_op", "density", us, min),
-            at_least=15,
+            at_least=20,
         ),
         target(
             "logp and gradient at 50 points: TFDensity takes this many times plain PyMC3's time",
             *ratios(small, "density", "pymc3", us, min),
-            at_most=2,
+            at_most=1.5,
         ),
         target(
             "pm.sample at 50 points: draws/s of TFDensity by those of two session.run",
