@@ -30,7 +30,7 @@ from cachetools import LRUCache
 from pymc3_tf.nuts import sampler as nuts
 from pymc3_tf.nuts import trees
 from pymc3_tf.private_tensorflow import eager_mode, is_eager_by_default
-from pymc3_tf.runtime import failures, forks
+from pymc3_tf.runtime import failures, forks, memory
 from pymc3_tf.sampling import arguments, culprits
 from pymc3_tf.sampling import chains as nuts_chains
 from pymc3_tf.sampling.progress import ProgressBar
@@ -172,6 +172,8 @@ def sample(
         enough memory.
     pymc3_tf.exceptions.StartError
         If the log density of a potential, or a gradient, is not finite where a chain starts.
+    MemoryError
+        If a limit on the memory of the process (``ulimit -v``) leaves no room to compile.
     NotImplementedError
         If the model has a Theano op that has neither a translation to TensorFlow nor a gradient.
         The text names it.
@@ -206,6 +208,7 @@ def sample(
     # Long, because each argument has a line above, and most of them one where it goes.
     arguments.refuse(unknown)
     forks.refuse("pymc3_tf.sample")
+    memory.require_room()
     model = _checked_model(model)
     arguments.check_flags(
         progressbar=progressbar,
