@@ -18,8 +18,6 @@ import theano.tensor as tt
 import pymc3_tf
 from pymc3_tf.runtime import functions
 
-# What the user has set, without what conftest.py adds.
-THEANO_FLAGS = re.sub(r"(^|,)cxx=(?=,|$)", "", os.environ.get("THEANO_FLAGS", ""))
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 # Options of pm.sample and pymc3_tf.sample for chains that are only compared.
 QUIET = dict(progressbar=False, compute_convergence_checks=False)

@@ -14,6 +14,13 @@ except ImportError:  # Windows has no such limits
 # small it is: 630 MB, measured with TensorFlow 2.17 on two cores.
 FIRST_PROGRAM = 600 << 20
 
+_USED = Path("/proc/self/statm")
+
+
+def in_use() -> int:
+    """Return how many bytes of addresses this process has."""
+    return int(_USED.read_text().split()[0]) * resource.getpagesize()
+
 
 @functools.lru_cache(maxsize=None)
 def require_room() -> None:
@@ -27,13 +34,12 @@ def require_room() -> None:
     MemoryError
         If the limit (``ulimit -v``) leaves less than `FIRST_PROGRAM`.
     """
-    used = Path("/proc/self/statm")
-    if resource is None or not used.exists():
+    if resource is None or not _USED.exists():
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return
-    room = limit - int(used.read_text().split()[0]) * resource.getpagesize()
+    room = limit - in_use()
     if room < FIRST_PROGRAM:
         raise MemoryError(
             f"the limit on the memory of this process (ulimit -v) leaves {room >> 20} MB, and "

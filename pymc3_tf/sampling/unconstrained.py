@@ -255,6 +255,11 @@ def require_continuous(model: pm.Model) -> None:
         )
 
 
+def _array(tensor: tf.Tensor) -> np.ndarray:
+    """Return the numbers of a tensor where they are. ``numpy()`` would copy them."""
+    return np.asarray(memoryview(tensor))
+
+
 def _has_nan(array: np.ndarray, leading: int) -> np.ndarray:
     """Say by the leading dimensions where an array has NaN, or infinities of both signs."""
     with np.errstate(invalid="ignore"):
@@ -304,8 +309,7 @@ class _Batch:
                         return found
                 except (tf.errors.OpError, ValueError):
                     self._for_xla = False  # XLA cannot compile it, and is not asked again
-            found = self._many(tf.constant(positions[chunk]), *data)
-            return [np.asarray(memoryview(y)) for y in found]  # numpy() would copy them
+            return [_array(y) for y in self._many(tf.constant(positions[chunk]), *data)]
 
         def draw_bytes(found: Sequence[np.ndarray]) -> int:
             return positions[0].nbytes + sum(y.nbytes for y in found)
@@ -346,7 +350,7 @@ class _Batch:
             self._compiled(tf.constant(part), *data)
             for part in np.split(filled, len(filled) // self._ROWS)
         ]
-        return [np.concatenate([y.numpy() for y in found])[:n] for found in zip(*parts)]
+        return [np.concatenate([_array(y) for y in found])[:n] for found in zip(*parts)]
 
     def _traced(
         self, function: Any, shape: List[Optional[int]], jit_compile: Optional[bool] = None

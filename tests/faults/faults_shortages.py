@@ -26,6 +26,7 @@ from support import QUIET
 
 import pymc3_tf
 from pymc3_tf.host import build
+from pymc3_tf.runtime import memory
 
 SIZE = 40  # of a matrix for which the routines of C++ pay
 # How a lack of memory is said: by Python, by TensorFlow, by a thread or process that cannot start.
@@ -106,12 +107,6 @@ def error_of(build):
 # -- memory -------------------------------------------------------------------------------------
 
 
-def in_use():
-    """Return how many bytes of addresses this process has."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
 def memory_of_pm_sample(fault, random):
     """Sample a million points and a matrix of 500 by 500 in two processes."""
     expected = chain_values(sample(closed_form("large"), "metropolis", 2, cores=1))
@@ -152,7 +147,7 @@ def short_of_memory(attempt, random):
     while True:
         begin = time.monotonic()
         try:
-            with limit(resource.RLIMIT_AS, in_use() + random.randrange(1 << 30)):
+            with limit(resource.RLIMIT_AS, memory.in_use() + random.randrange(1 << 30)):
                 good = attempt()
             text = "right draws" if good else "wrong draws"
         except Exception as error:

@@ -23,9 +23,7 @@ def test_no_room_to_compile():
 
         before = resource.getrlimit(resource.RLIMIT_AS)
         for room in (memory.FIRST_PROGRAM // 2, memory.FIRST_PROGRAM - (1 << 20)):
-            with open("/proc/self/statm") as file:
-                used = int(file.read().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + room, before[1]))
+            resource.setrlimit(resource.RLIMIT_AS, (memory.in_use() + room, before[1]))
             try:
                 sample()
             except MemoryError as error:
